@@ -1,0 +1,60 @@
+"""Who calls? A key, with or without `Bearer`, or in open mode anybody on this machine."""
+
+import hmac
+from typing import Protocol
+
+from starlette.requests import Request
+
+from gateway.config import is_loopback
+from gateway.errors import RequestError
+from gateway.job import Caller, Key
+from gateway.keys import digest, is_key
+
+
+class KeyBook(Protocol):
+    """Where keys are looked up: the ledger."""
+
+    def key(self, digest: str) -> Key | None:
+        """A key by its digest, as committed now."""
+
+
+class Auth:
+    """Finds the caller of a request. `everybody`: the caller of open mode; None: keys are
+    needed.
+    """
+
+    def __init__(self, keys: KeyBook, everybody: Caller | None) -> None:
+        self._keys = keys
+        self._everybody = everybody
+
+    def caller(self, request: Request) -> Caller:
+        """Raises RequestError 401 or 403."""
+        if self._everybody is not None:
+            self._check_loopback(request)
+            return self._everybody
+        given = request.headers.get("authorization", "").strip()
+        scheme, _, rest = given.partition(" ")
+        key = rest.strip() if scheme.lower() == "bearer" else given
+        if not key:
+            raise _unauthorized("You sent no API key. Send it as `Authorization: Bearer KEY`.")
+        if is_key(key):
+            wanted = digest(key)
+            found = self._keys.key(wanted)
+            if found and hmac.compare_digest(found.digest, wanted) and found.revoked_at is None:
+                return found.caller
+        raise _unauthorized("This API key is not known to the gateway, or was revoked.")
+
+    def _check_loopback(self, request: Request) -> None:
+        """Open mode is for this machine alone; the Host check keeps web pages out (DNS
+        rebinding).
+        """
+        peer = request.client.host if request.client else ""
+        host = request.headers.get("host", "").rpartition(":")
+        name = host[0] if host[2].isdecimal() else "".join(host)
+        if not is_loopback(peer) or not is_loopback(name):
+            message = "The gateway runs in open mode, which serves its own machine only."
+            raise RequestError(403, message, code="open_mode_is_local")
+
+
+def _unauthorized(message: str) -> RequestError:
+    return RequestError(401, message, code="invalid_api_key")

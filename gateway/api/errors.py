@@ -1,0 +1,75 @@
+"""The one table from errors to HTTP, in OpenAI's envelope: `{"error": {"message", "type", "param",
+"code"}}`.
+
+SDKs repeat a request on 408, 409, 429 and 5xx unless `x-should-retry: false` says not to.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.wire import json_response
+from gateway.errors import InputsFull, LedgerBroken, LedgerFull, RequestError
+
+log = structlog.get_logger()
+
+NO_RETRY = {"x-should-retry": "false"}
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def envelope(
+    status: int,
+    message: str,
+    code: str,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error as callers' clients read it."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return json_response({"error": error}, status, headers)
+
+
+def _of_a_request(_request: Request, error: RequestError) -> Response:
+    return envelope(error.status, error.message, error.code, error.param, error.headers)
+
+
+def _of_the_framework(request: Request, error: HTTPException) -> Response:
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_")
+    messages = {
+        404: f"There is nothing at {request.method} on this path.",
+        405: f"{request.method} is not allowed on this path.",
+        413: "The request's body is larger than anything that is accepted here.",
+    }
+    message = messages.get(error.status_code, f"{error.detail or phrase}")
+    return envelope(error.status_code, message, code, headers=error.headers)
+
+
+def _of_a_full_disk(_request: Request, error: Exception) -> Response:
+    message = "The gateway has no room to accept a job now. Nothing was accepted; try again later."
+    log.error("a job could not be accepted", why=str(error))
+    return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
+
+
+def _unplanned(_request: Request, error: Exception) -> Response:
+    """Starlette logs nothing itself: the traceback goes to the log, never to the caller."""
+    log.error("unplanned error", error=type(error).__name__, exc_info=error)
+    return envelope(500, "The gateway failed in a way that it was not built for.", "internal_error")
+
+
+HANDLERS: dict[Any, Any] = {
+    RequestError: _of_a_request,
+    HTTPException: _of_the_framework,
+    LedgerFull: _of_a_full_disk,
+    InputsFull: _of_a_full_disk,
+    LedgerBroken: _of_a_full_disk,
+    OSError: _of_a_full_disk,
+    Exception: _unplanned,
+}

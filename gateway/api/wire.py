@@ -1,0 +1,80 @@
+"""A job as callers see it: the video object, in the words of whoever asks."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.job import Job, State
+
+SDK_HEADER = "x-stainless-lang"
+"""Requests of an OpenAI SDK carry it; its poll stops at a word that is not OpenAI's."""
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(orjson.dumps(value), status, headers, "application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How jobs are written. `queued_word`: the upstream's own word for a job that waits."""
+
+    queued_word: str
+    vocabulary: str
+    public_url: str
+    keep_seconds: float
+
+    def video(self, job: Job, request: Request) -> dict[str, Any]:
+        """The video object, every key present. Times are Unix seconds."""
+        done = job.state is State.COMPLETED
+        completed_at = int(job.completed_at) if job.completed_at is not None else None
+        error = None
+        if job.state is State.FAILED:
+            error = {"code": job.error_code, "message": job.error_message}
+        return {
+            "id": job.id,
+            "object": "video",
+            "model": job.model,
+            "status": self._status(job, request),
+            "progress": 100 if done else min(job.progress, 99),
+            "created_at": int(job.created_at),
+            "completed_at": completed_at,
+            "expires_at": int(completed_at + self.keep_seconds) if completed_at else None,
+            "prompt": job.prompt,
+            "size": job.size,
+            "seconds": str(job.seconds),
+            "remixed_from_video_id": None,
+            "error": error,
+            "url": f"{self.base(request)}/v1/videos/{job.id}/content" if done else None,
+        }
+
+    def base(self, request: Request) -> str:
+        """How this caller reaches the gateway, without a slash at its end."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = request.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            name, port = request.scope.get("server") or ("localhost", None)
+            host = f"{name}:{port}" if port else name
+        return f"{request.url.scheme}://{host}"
+
+    def _status(self, job: Job, request: Request) -> str:
+        match job.state:
+            case State.COMPLETED | State.FAILED:
+                return job.state.value
+            case State.FETCHING:
+                return "in_progress"
+            case State.RUNNING if job.in_progress:
+                return "in_progress"
+        ours = self.vocabulary == "openai" or (
+            self.vocabulary == "auto" and SDK_HEADER in request.headers
+        )
+        return "queued" if ours else self.queued_word

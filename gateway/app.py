@@ -1,0 +1,204 @@
+"""The composition root: every part is built here once, in order, and here stands the one list of
+routes.
+
+Start reading here, then `policy/dispatch.py`. A job's way: `api/videos.py` -> `ledger` ->
+`engine/dispatcher.py` -> `engine/calls.py` -> `upstream/client.py` -> `content/videos.py` ->
+`ledger` -> `api/files.py`.
+"""
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.auth import Auth
+from gateway.api.errors import HANDLERS
+from gateway.api.files import Files
+from gateway.api.guard import Guard
+from gateway.api.health import Health
+from gateway.api.uploads import OVERHEAD
+from gateway.api.videos import Videos
+from gateway.api.wire import Wire
+from gateway.clock import Boot, Clock
+from gateway.config import AccountSettings, Settings
+from gateway.content.inputs import InputStore
+from gateway.content.videos import VideoStore
+from gateway.engine.calls import Calls
+from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.recovery import recover
+from gateway.errors import LedgerBroken, RequestError, StartError
+from gateway.job import Caller
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.transitions import add_caller
+from gateway.metrics import Metrics
+from gateway.policy.dispatch import Rules
+from gateway.policy.polling import PollingRule
+from gateway.policy.window import WindowRule
+from gateway.upstream.client import Upstream
+from gateway.upstream.dialects import DIALECTS
+
+log = structlog.get_logger()
+
+EVERYBODY = "everybody"
+"""The name of the caller of open mode."""
+
+
+class Gateway:
+    """A gateway on one data folder. `app` serves it; `stop_calls` ends its calls upstream.
+
+    `keys`: the upstream keys by account. `on_fatal` is called when the process must not go on.
+    Raises StartError.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: dict[str, str],
+        boot: Boot,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._settings = settings
+        self._on_fatal = on_fatal
+        data = settings.server.data_dir
+        self._lock = _lead(data)
+
+        rules = {account.name: _rules(account, settings) for account in settings.accounts}
+        counts = {account.name: frozenset[str](account.counts) for account in settings.accounts}
+        windows = {name: rule.window for name, rule in rules.items()}
+        returns = {name: window.period + window.guard for name, window in windows.items()}
+
+        self.ledger = ledger = Ledger.open(data, boot, returns)
+        self.clock = clock = Clock(ledger.offset)
+        content = settings.content
+        self._videos = videos = VideoStore(data, boot.id, content.max_bytes, content.video_bytes)
+        self._inputs = inputs = InputStore(data, content.input_bytes)
+
+        self._upstreams = {
+            account.name: Upstream(account, keys[account.name], settings.timeouts, clock.wall)
+            for account in settings.accounts
+        }
+        self._calls = {
+            name: Calls(
+                upstream, ledger, videos, inputs, clock, rules[name].polling, content.upstream_ttl
+            )
+            for name, upstream in self._upstreams.items()
+        }
+        self._dispatchers = [
+            Dispatcher(name, rules[name], counts[name], ledger, calls, clock, videos.has_room)
+            for name, calls in self._calls.items()
+        ]
+        for dispatcher in self._dispatchers:
+            ledger.on_commit(dispatcher.wake)
+
+        slots = {name: rule.concurrent for name, rule in rules.items()}
+        metrics = Metrics(ledger.live, clock, windows, counts, slots)
+        ledger.listen(metrics.on_event)
+
+        open_mode = settings.auth.mode == "open"
+        self._everybody = Caller(f"caller_{EVERYBODY}", EVERYBODY) if open_mode else None
+        auth = Auth(ledger, self._everybody)
+        wire = Wire(
+            DIALECTS[settings.accounts[0].dialect].queued,
+            settings.requests.vocabulary,
+            settings.server.public_url,
+            content.keep_days * 86400,
+        )
+        jobs = Videos(ledger, inputs, auth, wire, settings.requests, clock)
+        files = Files(jobs, videos)
+        health = Health(ledger, clock, metrics.expose)
+        app = Starlette(
+            routes=[
+                Route("/v1/videos/characters", _not_offered, methods=["GET", "POST"]),
+                Route("/v1/videos/characters/{id}", _not_offered, methods=["GET"]),
+                Route("/v1/videos/edits", _not_offered, methods=["POST"]),
+                Route("/v1/videos/extensions", _not_offered, methods=["POST"]),
+                Route("/v1/videos/{id}", jobs.retrieve, methods=["GET"]),
+                Route("/v1/videos/{id}/content", files.content, methods=["GET"]),
+                Route("/v1/videos/{id}/remix", _not_offered, methods=["POST"]),
+                Route("/v1/videos", jobs.create, methods=["POST"]),
+                Route("/healthz", health.alive, methods=["GET"]),
+                Route("/readyz", health.ready, methods=["GET"]),
+                Route("/metrics", health.metrics, methods=["GET"]),
+            ],
+            exception_handlers=HANDLERS,
+            max_body_size=settings.requests.image_bytes + OVERHEAD,
+            lifespan=self._lifespan,
+        )
+        self.app = Guard(app, metrics.on_request, clock.now)
+
+    def stop_calls(self) -> None:
+        """Reserve no call from now on. Calls under way go on until the grace is over."""
+        for dispatcher in self._dispatchers:
+            dispatcher.stop()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        clock = self.clock
+        self.ledger.start(clock.wall, self._broken)
+        if self._everybody is not None:
+            await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
+        await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
+        loops = [asyncio.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
+        for loop in loops:
+            loop.add_done_callback(self._ended)
+        log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
+        yield
+        self.stop_calls()
+        _, late = await asyncio.wait(loops, timeout=self._settings.server.grace)
+        for loop in late:
+            loop.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for upstream in self._upstreams.values():
+            await upstream.close()
+        await self.ledger.close()
+        self._videos.close()
+        self._lock.close()
+        log.info("stopped", calls_cut=len(late))
+
+    def _ended(self, loop: asyncio.Task[None]) -> None:
+        """A loop that ends with an error leaves calls that nobody makes: better to start again."""
+        error = None if loop.cancelled() else loop.exception()
+        if error is not None:
+            log.critical("an account's loop failed", exc_info=error)
+            self._on_fatal(error)
+
+    def _broken(self, error: LedgerBroken) -> None:
+        log.critical("the ledger can't be trusted any more", why=str(error))
+        self._on_fatal(error)
+
+
+def _rules(account: AccountSettings, settings: Settings) -> Rules:
+    polling = settings.polling
+    return Rules(
+        WindowRule(account.requests, account.period, account.guard, account.spacing),
+        PollingRule(polling.interval, polling.expected, polling.max_wait, polling.task_life),
+        account.concurrent,
+    )
+
+
+def _lead(data: Path) -> IO[str]:
+    """Be the one server of this folder. The lock goes with the process."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "lock").open("a")
+    except OSError as error:
+        raise StartError(f"the data folder {data} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StartError(f"another server is running on the data folder {data}") from error
+    return lock
+
+
+async def _not_offered(_request: Request) -> Response:
+    message = "The upstream of this gateway does not offer this."
+    raise RequestError(404, message, code="not_offered", headers={"x-should-retry": "false"})

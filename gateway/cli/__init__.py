@@ -1,0 +1,46 @@
+"""The command line: one module a command. Settings that don't add up end it with a line each and
+status 2.
+"""
+
+import sys
+
+import typer
+
+from gateway.cli import keys
+from gateway.cli.check import check
+from gateway.cli.create import create
+from gateway.cli.demo import demo
+from gateway.cli.sandbox import sandbox
+from gateway.cli.serve import serve
+from gateway.errors import GatewayError, SettingsError
+
+# Pretty tracebacks show local variables, and one of them may be a key.
+app = typer.Typer(
+    name="video-gateway",
+    help="A gateway between many callers and one paid video API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(serve)
+app.command()(demo)
+app.command()(sandbox)
+app.command()(create)
+app.command()(check)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run a command; what the project refuses on purpose is said in one line each."""
+    try:
+        app()
+    except SettingsError as error:
+        refuse(*error.problems)
+    except GatewayError as error:
+        refuse(str(error))
+
+
+def refuse(*lines: str) -> None:
+    for line in lines:
+        print(f"video-gateway: {line}", file=sys.stderr)
+    sys.exit(2)

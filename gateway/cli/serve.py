@@ -1,0 +1,86 @@
+"""`video-gateway serve`: the gateway on a real port, until a signal ends it."""
+
+import asyncio
+import sys
+from socket import socket
+from types import FrameType
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from gateway import log
+from gateway.app import Gateway
+from gateway.cli.options import CONFIG, Config
+from gateway.clock import read_boot
+from gateway.config import Settings, load_settings, upstream_keys
+
+
+def serve(
+    config: Config = CONFIG,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Run the gateway."""
+    settings = load_settings(config, host, port)
+    keys = upstream_keys(settings)
+    log.configure(keys.values())
+    server = build_server(settings, keys)
+    server.run()
+    sys.exit(server.exit_status)
+
+
+def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
+    """A gateway and the server that runs it. Raises StartError."""
+    server: Server | None = None
+
+    def on_fatal(_error: BaseException) -> None:
+        if server is not None:
+            server.fail()
+
+    gateway = Gateway(settings, keys, read_boot(), on_fatal)
+    config = uvicorn.Config(
+        gateway.app,
+        host=settings.server.host,
+        port=settings.server.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.server.trusted_proxies),
+        forwarded_allow_ips=settings.server.trusted_proxies,
+        timeout_graceful_shutdown=int(settings.server.grace),
+    )
+    server = Server(config, gateway)
+    return server
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with calls upstream ended at the signal and not only once the last stream is
+    through.
+    """
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self.gateway = gateway
+        self.exit_status = 0
+        self._up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._up.set()
+
+    async def wait_started(self, serving: "asyncio.Task[None]") -> bool:
+        """Wait until requests are answered, or until `serving` has ended without."""
+        up = asyncio.create_task(self._up.wait())
+        await asyncio.wait((up, serving), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        return self.started
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.gateway.stop_calls()
+        super().handle_exit(sig, frame)
+
+    def fail(self) -> None:
+        """End the process: it must be started again."""
+        self.exit_status = 1
+        self.should_exit = True

@@ -1,0 +1,174 @@
+"""The store of finished videos: whole files, indexed by diskcache.
+
+diskcache is an index of bytes here, never the truth about a job. It keeps raw bytes only (its
+pickles could run code), culls nothing (its default may delete everything at once), and adopts a
+finished part by renaming it: no copy.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, BinaryIO
+
+from diskcache import Cache, Disk
+from diskcache.core import MODE_BINARY
+
+from gateway.content.part import Part
+from gateway.errors import NotAVideo
+
+SPARE = 200_000_000
+"""Bytes of the disk that no video may take: the ledger must always be able to commit."""
+
+TYPICAL = 50_000_000
+"""Bytes that a video is taken to need, until a larger one has been seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A video in the store. `size` in bytes."""
+
+    sha256: str
+    size: int
+
+
+class VideoStore:
+    """The videos of one data folder. `max_bytes`: all together; `video_bytes`: one at most."""
+
+    def __init__(self, folder: Path, boot_id: str, max_bytes: int, video_bytes: int) -> None:
+        self._folder = folder / "videos"
+        self._parts = folder / "parts"
+        self._parts.mkdir(parents=True, exist_ok=True)
+        self._boot_id = boot_id
+        self._max_bytes = max_bytes
+        self._video_bytes = video_bytes
+        self._largest = TYPICAL
+        self._cache = Cache(
+            str(self._folder),
+            disk=_VideoDisk,
+            eviction_policy="none",
+            cull_limit=0,
+            size_limit=2**62,
+            sqlite_synchronous=2,
+        )
+
+    def close(self) -> None:
+        self._cache.close()
+
+    async def begin(self, key: str) -> Part:
+        """A part to download `key` into, taken up where an earlier one was left."""
+        part = Part(self._parts, key, self._boot_id, self._video_bytes)
+        await part.resume()
+        return part
+
+    async def keep(self, part: Part, length_known: bool) -> Stored:
+        """Verify a part, make it durable and adopt it. Raises NotAVideo, OSError."""
+        sha256 = await part.seal(length_known)
+        await asyncio.to_thread(self._cache.set, part.key, part.path, tag=sha256, retry=True)
+        part.forget()
+        self._largest = max(self._largest, part.offset)
+        return Stored(sha256, part.offset)
+
+    async def open(self, key: str) -> BinaryIO | None:
+        """The video, open for reading; None: it is not here. Whoever opened it may read it to its
+        end.
+        """
+        file: BinaryIO | None = await asyncio.to_thread(self._cache.get, key, read=True)
+        return file
+
+    async def recover(self, key: str) -> Stored | None:
+        """A video that was adopted just before a crash, verified again; None: there is none."""
+        return await asyncio.to_thread(self._recover, key)
+
+    async def sweep(self, wanted: Container[str]) -> list[str]:
+        """Delete what belongs to no key of `wanted`; the keys deleted. For a start only, before
+        downloads.
+        """
+        return await asyncio.to_thread(lambda: list(self._sweep(wanted)))
+
+    def has_room(self, pending: int) -> bool:
+        """Whether `pending` more videos fit: into `max_bytes`, and on the disk beside what the
+        ledger needs.
+        """
+        needed = pending * self._largest
+        free = shutil.disk_usage(self._folder).free - SPARE
+        return needed <= free and self._cache.volume() + needed <= self._max_bytes
+
+    def _recover(self, key: str) -> Stored | None:
+        for path in self._folder.glob(f"*/{key}-*.mp4"):
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                size = file.tell()
+            opened, recorded = self._cache.get(key, read=True, tag=True)
+            if opened is None:  # the crash came between the renaming and the index
+                self._cache.set(key, path, tag=sha256, retry=True)
+            else:
+                opened.close()
+                if recorded != sha256:
+                    raise NotAVideo(f"{key} is not what was stored")
+            return Stored(sha256, size)
+        return None
+
+    def _sweep(self, wanted: Container[str]) -> Iterator[str]:
+        for key in list(self._cache.iterkeys()):
+            if key not in wanted:
+                self._cache.delete(key, retry=True)
+                yield key
+        indexed = {str(name) for name in self._cache.iterkeys()}
+        for path in self._folder.glob("*/*.mp4"):
+            key = path.name.rpartition("-")[0]
+            if key not in indexed:
+                path.unlink()
+                yield key
+        for path in self._parts.iterdir():
+            if path.stem not in wanted:
+                path.unlink()
+
+
+class _VideoDisk(Disk):  # type: ignore[misc]  # diskcache has no types
+    """Files named after their key; nothing is ever pickled, in either direction."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        if not isinstance(key, str):
+            raise TypeError("a video's key is a string")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if not raw or not isinstance(key, str):
+            raise TypeError("a video's key is a string")
+        return key
+
+    def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
+        name = os.path.join(f"{str(key)[-2:]}", f"{key}-{token_hex(4)}.mp4")
+        return name, os.path.join(self._directory, name)
+
+    def store(self, value: object, read: bool, key: Any = None) -> tuple[int, int, str, None]:
+        """Adopt a finished, fsynced file by renaming it to its place."""
+        if not isinstance(value, Path):
+            raise TypeError("a video is adopted from a finished file")
+        name, target = self.filename(key)
+        folder = Path(target).parent
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            _fsync(folder.parent)
+        os.replace(value, target)
+        _fsync(folder)
+        return os.path.getsize(target), MODE_BINARY, name, None
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> BinaryIO:
+        if mode != MODE_BINARY or filename is None or not read:
+            raise TypeError("a video is a file, opened for reading")
+        return open(os.path.join(self._directory, filename), "rb")
+
+
+def _fsync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

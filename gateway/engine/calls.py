@@ -1,0 +1,146 @@
+"""The three calls upstream: submit, poll, download. Each is made, judged by policy, and written
+down, in that order.
+
+A call was reserved before it comes here. However it ends, its end is committed; if the disk is
+full, it is kept in memory and tried again, for an accepted task must not be forgotten.
+"""
+
+import random
+from collections.abc import Callable
+from secrets import token_hex
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.content.inputs import InputStore
+from gateway.content.videos import VideoStore
+from gateway.errors import LedgerFull, NotAVideo
+from gateway.job import Call, Job, Kind
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.transitions import settle
+from gateway.outcome import Outcome, Verdict
+from gateway.policy.polling import PollingRule
+from gateway.policy.retry import react
+from gateway.policy.verdicts import Move, after_download, after_poll, after_submit
+from gateway.upstream.client import Upstream
+
+log = structlog.get_logger()
+
+
+class Calls:
+    """Makes one account's calls. `ttl`: seconds that upstream is trusted to keep a finished
+    video.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        ledger: Ledger,
+        videos: VideoStore,
+        inputs: InputStore,
+        clock: Clock,
+        polling: PollingRule,
+        ttl: float,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._upstream = upstream
+        self._ledger = ledger
+        self._videos = videos
+        self._inputs = inputs
+        self._clock = clock
+        self._polling = polling
+        self._ttl = ttl
+        self._jitter = jitter
+
+    async def make(self, call: Call, job: Job | None) -> None:
+        """Make a reserved call and commit what it came to."""
+        outcome = await self._reach_upstream(call, job)
+        await self.settle(call, job, outcome)
+
+    async def settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
+        """Commit the end of a call: its place, its job's next state, how its account fares."""
+        now = self._clock.now()
+        if job is not None:  # its caller may have deleted it meanwhile: the state is guarded below
+            job = self._ledger.live.jobs.get(job.id, job)
+        jitter = self._jitter()
+        move = self._next(call.kind, job, outcome, now)
+        log.info(
+            "call ended",
+            account=call.account,
+            kind=call.kind,
+            job=call.job_id,
+            outcome=outcome.verdict,
+            why=outcome.message or None,
+            seconds=round(now - call.reserved, 3),
+        )
+        transition = settle(
+            call,
+            lambda account: react(account, call.kind, outcome, now, jitter),
+            job,
+            move.to if move else None,
+            move.changes if move else {},
+            outcome=outcome.verdict,
+            touched=outcome.touched,
+            now=now,
+        )
+        while True:
+            try:
+                await self._ledger.commit(transition)
+                break
+            except LedgerFull:
+                log.error("the ledger is full: a call's end waits to be written", call=call.id)
+                await self._clock.sleep(1)
+        if job is not None and job.input_sha256 is not None:
+            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
+
+    def _next(self, kind: Kind, job: Job | None, outcome: Outcome, now: float) -> Move | None:
+        if job is None:
+            return None
+        match kind:
+            case Kind.SUBMIT:
+                return after_submit(outcome, now, self._polling)
+            case Kind.POLL:
+                return after_poll(job, outcome, now, self._polling)
+            case Kind.DOWNLOAD:
+                return after_download(job, outcome, now, self._clock.wall(), self._ttl)
+
+    async def _reach_upstream(self, call: Call, job: Job | None) -> Outcome:
+        if job is None:
+            return await self._upstream.poll(f"video_{token_hex(16)}")  # an id that can't exist
+        match call.kind:
+            case Kind.SUBMIT:
+                return await self._submit(job)
+            case Kind.POLL:
+                return await self._upstream.poll(job.upstream_id or "")
+            case Kind.DOWNLOAD:
+                return await self._download(job)
+
+    async def _submit(self, job: Job) -> Outcome:
+        if job.input_sha256 is None:
+            outcome = await self._upstream.submit(job, None)
+        else:
+            try:
+                image = self._inputs.open(job.input_sha256)
+            except OSError:
+                return Outcome(Verdict.REJECTED, "The input image is gone.", "input_image_lost")
+            with image:
+                outcome = await self._upstream.submit(job, image)
+        account, upstream_id = job.account or "", outcome.upstream_id
+        if upstream_id and self._ledger.knows_upstream_id(account, upstream_id):
+            return Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
+        return outcome
+
+    async def _download(self, job: Job) -> Outcome:
+        try:
+            part = await self._videos.begin(job.id)
+            outcome = await self._upstream.download(job.upstream_id or "", part)
+            await part.flush()
+            if outcome.verdict is not Verdict.FETCHED:
+                return outcome
+            stored = await self._videos.keep(part, length_known=outcome.size is not None)
+        except NotAVideo as error:
+            await part.restart(None)
+            return Outcome(Verdict.BROKEN, str(error))
+        except OSError as error:
+            return Outcome(Verdict.BROKEN, f"it could not be stored: {error.strerror}")
+        return Outcome(Verdict.FETCHED, sha256=stored.sha256, size=stored.size)

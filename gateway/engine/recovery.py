@@ -1,0 +1,62 @@
+"""What a start owes to the run before it: calls that nobody saw the end of, content adopted but not
+recorded, leftovers.
+
+A call that was under way counts as ended now. Whether a POST reached upstream then can't be told,
+so its job ends with an unknown outcome; polls and downloads are simply made again.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.content.inputs import InputStore
+from gateway.content.videos import VideoStore
+from gateway.engine.calls import Calls
+from gateway.errors import NotAVideo
+from gateway.job import Kind, State
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.transitions import move
+from gateway.outcome import Outcome, Verdict
+from gateway.policy.verdicts import completed
+
+log = structlog.get_logger()
+
+
+async def recover(
+    ledger: Ledger,
+    calls: Mapping[str, Calls],
+    videos: VideoStore,
+    inputs: InputStore,
+    clock: Clock,
+) -> None:
+    """Bring the ledger and the folder to where the engine can go on. `calls`: by account."""
+    for name, account_calls in calls.items():
+        for call in ledger.live.books[name].open_calls():
+            job = ledger.live.jobs.get(call.job_id) if call.job_id else None
+            lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED
+            await account_calls.settle(call, job, Outcome(lost, "the gateway was stopped"))
+    for job in list(ledger.live.fetching()):
+        try:
+            stored = await videos.recover(job.id)
+        except NotAVideo:
+            continue
+        if stored is not None:
+            outcome = Outcome(Verdict.FETCHED, sha256=stored.sha256, size=stored.size)
+            done = completed(outcome, clock.wall())
+            await ledger.commit(move(job, done.to, done.changes))
+            log.info("content was here already", job=job.id)
+    for key in await videos.sweep(_Wanted(ledger)):
+        log.info("content belonged to no job", job=key)
+    inputs.free_unneeded(ledger.live.needs_input)
+
+
+class _Wanted:
+    """The keys of content that a job needs, asked one by one: there may be a million."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __contains__(self, key: object) -> bool:
+        job = self._ledger.job(str(key))
+        return job is not None and job.state in (State.FETCHING, State.COMPLETED)

@@ -1,0 +1,79 @@
+"""Every error that this project raises, in one tree.
+
+    GatewayError
+    |-- SettingsError          the settings don't add up: refuse to start, say why in one line
+    |-- StartError             the machine or the data folder can't be used: the same
+    |-- LedgerError
+    |   |-- LedgerFull         no room on the disk: nothing was committed, try again later
+    |   |-- LedgerBroken       it can't be trusted any more: the process stops
+    |   `-- StateConflict      the job is not in the state that the transition expects
+    |-- NotAVideo              the bytes that came are not a whole MP4
+    |-- InputsFull             no room for another waiting input image
+    `-- RequestError           the caller's request can't be met: status, code, param, message
+
+`api/errors.py` is the one table from these to HTTP.
+"""
+
+from collections.abc import Mapping
+
+
+class GatewayError(Exception):
+    """The root: whatever this project raises on purpose."""
+
+
+class SettingsError(GatewayError):
+    """The settings can't be used. `problems` holds one line each, none with a secret in it."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class StartError(GatewayError):
+    """The machine or the data folder can't be used."""
+
+
+class LedgerError(GatewayError):
+    """The ledger could not do what it was asked to do."""
+
+
+class LedgerFull(LedgerError):
+    """No room to commit. Nothing was written; the same may succeed later."""
+
+
+class LedgerBroken(LedgerError):
+    """A write or fsync failed, or the file is damaged: the process must stop and be started
+    again.
+    """
+
+
+class StateConflict(LedgerError):
+    """The row was not in the state that the transition expects. Nothing was written."""
+
+
+class NotAVideo(GatewayError):
+    """The bytes that came are not a whole MP4."""
+
+
+class InputsFull(GatewayError):
+    """The input images that wait take up all the room that the settings give them."""
+
+
+class RequestError(GatewayError):
+    """A caller's request that can't be met, in the words of OpenAI's error envelope."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})

@@ -1,0 +1,185 @@
+"""The nouns that every layer shares: Job, Call, Account, Caller, Key, and the table of a job's
+states.
+
+Owns the states and which of them may follow which. Never does I/O, never asks the time.
+
+A job waits in `queued`. Its POST is reserved: `submitting`. Upstream names it: `running`. Upstream
+is done with it: `fetching`. Its bytes lie here, whole, verified, fsynced: `completed`. A POST
+proven refused or unsent goes back to `queued`. Terminal is final: nothing leaves completed, failed
+or cancelled.
+
+Times called `..._at` are Unix seconds for people; all others are seconds on the ledger's timeline
+(`clock.py`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    FETCHING = "fetching"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Mapping[State, Mapping[State, str]] = {
+    State.QUEUED: {
+        State.SUBMITTING: "its POST is reserved",
+        State.CANCELLED: "its caller deleted it before it was sent",
+    },
+    State.SUBMITTING: {
+        State.QUEUED: "the POST was proven refused or unsent",
+        State.RUNNING: "upstream accepted it and named it",
+        State.FAILED: "upstream refused it for good, or nobody can tell whether a task exists",
+    },
+    State.RUNNING: {
+        State.RUNNING: "upstream reported progress, or a poll told nothing new",
+        State.FETCHING: "upstream is done",
+        State.FAILED: "upstream reported a failure, lost it, or took longer than task_life",
+    },
+    State.FETCHING: {
+        State.FETCHING: "a download was cut off and will go on",
+        State.COMPLETED: "the content is here, whole, verified, fsynced",
+        State.FAILED: "the content could not be fetched while upstream kept it",
+    },
+    State.COMPLETED: {},
+    State.FAILED: {},
+    State.CANCELLED: {},
+}
+
+TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+"""States that nothing leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video that a caller asked for. `seq` is its place in line; `id` is what callers know it
+    by.
+    """
+
+    id: str
+    caller: str
+    state: State
+    model: str
+    size: str
+    seconds: int
+    prompt: str
+    created_at: float
+    accepted: float
+    seq: int = 0
+    input_sha256: str | None = None
+    input_type: str | None = None
+    account: str | None = None
+    upstream_id: str | None = None
+    in_progress: bool = False
+    """Whether upstream has begun to generate it."""
+    progress: int = 0
+    """0 to 100, as upstream reported it, never falling."""
+    submitted: float | None = None
+    polled: float | None = None
+    finished: float | None = None
+    """When upstream's completion was first seen."""
+    misses: int = 0
+    """Polls in a row that answered 404, or downloads in a row that brought nothing."""
+    retry: float = 0.0
+    """No download before this moment."""
+    slot_until: float | None = None
+    """A job whose submit has an unknown outcome keeps its slot until then."""
+    completed_at: float | None = None
+    content_sha256: str | None = None
+    content_bytes: int | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    def with_input(self, sha256: str, media_type: str) -> "Job":
+        """The job with an input image, named by the SHA-256 of its bytes."""
+        return replace(self, input_sha256=sha256, input_type=media_type)
+
+
+class Kind(StrEnum):
+    """The three kinds of call upstream. All share the one budget."""
+
+    SUBMIT = "submit"
+    POLL = "poll"
+    DOWNLOAD = "download"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call upstream: it takes its place in the window when reserved, and gives it back after it
+    ended.
+    """
+
+    id: int
+    account: str
+    kind: Kind
+    job_id: str | None
+    """None: a GET of an id that can't exist, to see whether upstream answers sanely."""
+    reserved: float
+    ended: float | None = None
+    outcome: str | None = None
+    touched: bool = True
+    """False once it is sure that the call never reached upstream: then it takes no place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How an upstream key fares. Its settings are in `config.py`; this is what the ledger
+    remembers.
+    """
+
+    name: str
+    opens: float = 0.0
+    """No call of any kind before this moment."""
+    submits: float = 0.0
+    """No submit before this moment; polls and downloads go on."""
+    failures: int = 0
+    """Calls in a row that upstream did not serve."""
+    refusals: int = 0
+    """Submits in a row that were denied for the key's sake."""
+    doubt: str | None = None
+    """Why no submit goes out until a GET has been answered sanely; None: submits may go."""
+    trouble: str | None = None
+    """What is wrong with this account now, in words, for people; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds a key. `name` is chosen by the administrator and stands in logs."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller's key, as the ledger knows it: never the key itself."""
+
+    id: str
+    caller: Caller
+    digest: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobMoved:
+    """A job entered a state. `before` is None when it was just accepted."""
+
+    before: State | None
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call upstream ended."""
+
+    call: Call
+
+
+Event = JobMoved | CallEnded

@@ -1,0 +1,90 @@
+"""Opening the database file: its PRAGMAs, its migrations, and the faults that must end a start.
+
+A transaction begins IMMEDIATE (a deferred one loses concurrent updates without an error), WAL with
+synchronous=FULL (with NORMAL, a simulated power cut lost 20 of 20 acknowledged rows). PRAGMAs are
+read back: an error in one can go unseen.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from gateway.errors import LedgerBroken, LedgerError, LedgerFull, StartError
+from gateway.ledger.schema import HEAD
+
+FILE = "ledger.sqlite"
+"""The ledger's file in the data folder."""
+
+_PRAGMAS: dict[str, object] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def open_database(folder: Path) -> Engine:
+    """An engine on the ledger in `folder`, migrated to this version. Raises StartError with one
+    line.
+    """
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 30}
+        )
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN IMMEDIATE"))
+        _migrate(engine)
+    except OSError as error:
+        raise StartError(f"the data folder {folder} can't be used: {error.strerror}") from error
+    except DBAPIError as error:
+        raise StartError(f"the ledger {path} can't be used: {error.orig}") from error
+    return engine
+
+
+def open_for_reading(folder: Path) -> sqlite3.Connection:
+    """A raw connection that can only read: a hundred times cheaper a query than the toolkit's."""
+    uri = f"file:{folder / FILE}?mode=ro"
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    conn.row_factory = sqlite3.Row
+    return conn
+
+
+def translate(error: DBAPIError) -> LedgerError:
+    """The tree's own error for one of the driver's."""
+    code = getattr(error.orig, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_FULL", "SQLITE_BUSY")):
+        return LedgerFull(str(error.orig))
+    return LedgerBroken(f"{code}: {error.orig}")
+
+
+def _configure(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for name, wanted in _PRAGMAS.items():
+        connection.execute(f"PRAGMA {name} = {wanted}")
+        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if found != wanted:
+            raise StartError(f"the ledger's file system does not allow {name} = {wanted}: {found}")
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.begin() as conn:
+        found = None
+        if inspect(conn).has_table("alembic_version"):
+            found = conn.execute(
+                select(text("version_num")).select_from(text("alembic_version"))
+            ).scalar()
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise StartError(
+                f"the ledger was written by a newer version ({found}, this one knows {HEAD})"
+            )
+        # Alembic costs a tenth of a second to import: only a new or an old ledger pays for it.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = conn
+        command.upgrade(config, "head")

@@ -1,0 +1,176 @@
+"""The ledger as the other rooms see it: commit a transition, ask for a job or a key, listen to what
+happens.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, insert
+
+from gateway.clock import Boot
+from gateway.errors import LedgerBroken
+from gateway.job import Event, Job, JobMoved, Key
+from gateway.ledger import schema
+from gateway.ledger.database import open_database, open_for_reading
+from gateway.ledger.live import Live
+from gateway.ledger.restart import begin_boot, load
+from gateway.ledger.transitions import Change, Transition, read_job, read_key
+from gateway.ledger.writer import Writer
+
+Listener = Callable[[Event], None]
+
+_ALL_KEYS = """
+    SELECT keys.id, keys.caller, callers.name, keys.digest, keys.created_at, keys.revoked_at
+    FROM keys JOIN callers ON callers.id = keys.caller ORDER BY keys.created_at
+"""
+
+
+class Ledger:
+    """One folder's ledger. `open` it, `start` its writer on the event loop, `close` it.
+
+    `offset` carries this boot's seconds to the ledger's timeline; `boot` is the boot's number in
+    it.
+    """
+
+    def __init__(
+        self, engine: Engine, reader: sqlite3.Connection, boot: int, offset: float
+    ) -> None:
+        self.live = Live()
+        self.boot = boot
+        self.offset = offset
+        self._engine = engine
+        self._reader = reader
+        self._me = uuid.uuid4().hex
+        self._writer: Writer | None = None
+        self._listeners: list[Listener] = []
+        self._wakers: list[Callable[[], None]] = []
+        self._version = -1
+        self._seen = 0
+
+    @classmethod
+    def open(cls, folder: Path, boot: Boot, windows: Mapping[str, float]) -> "Ledger":
+        """Open and migrate the ledger in `folder`, and read what is under way.
+
+        `windows`: for each account of the settings, how long a call's place takes to return (period
+        + guard). Raises StartError.
+        """
+        engine = open_database(folder)
+        with engine.begin() as conn:
+            number, offset = begin_boot(conn, boot, windows)
+            ledger = cls(engine, open_for_reading(folder), number, offset)
+            load(conn, ledger.live, windows, number, boot.seconds + offset)
+        return ledger
+
+    def start(self, wall: Callable[[], float], on_broken: Callable[[LedgerBroken], None]) -> None:
+        """Start the writer on the running event loop. `wall` stamps the outbox."""
+        me = self._me
+
+        def run(conn: Connection, transition: Transition) -> Change:
+            return run_transition(conn, transition, me, wall())
+
+        self._writer = Writer(self._engine, run, self._publish, on_broken)
+
+    async def close(self) -> None:
+        """Commit what waits, then close the files."""
+        if self._writer is not None:
+            await self._writer.close()
+        self._reader.close()
+        self._engine.dispose()
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with every event, on the event loop, after its commit."""
+        self._listeners.append(listener)
+
+    def on_commit(self, waker: Callable[[], None]) -> None:
+        """Call `waker` after every commit, once memory shows it."""
+        self._wakers.append(waker)
+
+    async def commit(self, transition: Transition) -> Change:
+        """Run a transition and return its change once it is durable. Raises LedgerError."""
+        if self._writer is None:
+            raise LedgerBroken("the ledger's writer has not been started")
+        return await self._writer.commit(transition)
+
+    def job(self, job_id: str) -> Job | None:
+        """A job by its id: from memory while it is not over, else from the file."""
+        live = self.live.jobs.get(job_id)
+        if live is not None:
+            return live
+        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else read_job(row)
+
+    def knows_upstream_id(self, account: str, upstream_id: str) -> bool:
+        """Whether this account's upstream gave this id before."""
+        sql = "SELECT 1 FROM jobs WHERE account = ? AND upstream_id = ?"
+        return self._reader.execute(sql, (account, upstream_id)).fetchone() is not None
+
+    def key(self, digest: str) -> Key | None:
+        """A key by its digest, as committed now, by whichever process."""
+        self._catch_up()
+        return self.live.key(digest)
+
+    def _publish(self, change: Change) -> None:
+        self.live.apply(change)
+        for event in change.events:
+            for listener in self._listeners:
+                listener(event)
+        for wake in self._wakers:
+            wake()
+
+    def _catch_up(self) -> None:
+        """See what another process wrote: its lines in the outbox bear another writer's name."""
+        (version,) = self._reader.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            return
+        sql = "SELECT coalesce(max(id), 0), coalesce(sum(writer <> ?), 0) FROM outbox WHERE id > ?"
+        latest, foreign = self._reader.execute(sql, (self._me, self._seen)).fetchone()
+        if foreign or self._version < 0:
+            self.live.load_keys(read_keys(self._reader))
+        self._version, self._seen = version, max(latest, self._seen)
+
+
+def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:
+    """Run one transition from another process than the server's, which sees it before its next
+    answer.
+    """
+    engine = open_database(folder)
+    with engine.begin() as conn:
+        return run_transition(conn, transition, uuid.uuid4().hex, wall)
+
+
+def all_keys(folder: Path) -> list[Key]:
+    """All keys of the ledger in `folder`, oldest first, as another process than the server sees
+    them.
+    """
+    open_database(folder).dispose()
+    reader = open_for_reading(folder)
+    try:
+        return read_keys(reader)
+    finally:
+        reader.close()
+
+
+def read_keys(reader: sqlite3.Connection) -> list[Key]:
+    """All keys, oldest first."""
+    return [read_key(row) for row in reader.execute(_ALL_KEYS)]
+
+
+def run_transition(conn: Connection, transition: Transition, writer: str, at: float) -> Change:
+    """A transition, and a line in the outbox for each thing that it made happen. `at`: Unix
+    seconds.
+    """
+    change = transition(conn)
+    rows: list[dict[str, object]] = []
+    for event in change.events:
+        if isinstance(event, JobMoved):
+            job = event.job
+            data = {"caller": job.caller, "from": event.before, "account": job.account}
+            rows.append({"type": f"job.{job.state}", "subject": job.id, "data": data})
+    for key in change.keys:
+        done = "created" if key.revoked_at is None else "revoked"
+        rows.append({"type": f"key.{done}", "subject": key.id, "data": {"caller": key.caller.name}})
+    if rows:
+        conn.execute(insert(schema.outbox), [row | {"writer": writer, "at": at} for row in rows])
+    return change

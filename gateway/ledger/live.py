@@ -1,0 +1,159 @@
+"""What is under way, in memory: the jobs that are not over, the places taken, how accounts fare,
+the callers' keys.
+
+A picture of what is committed, brought up to date by each commit before anyone who waits for it
+goes on. It holds nothing that a restart would not read again.
+"""
+
+import heapq
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from gateway.job import TERMINAL, Account, Call, Job, Key, Kind, State
+from gateway.ledger.transitions import Change
+
+
+class AccountBook:
+    """One account's part: its tasks, its calls that still take a place, its slots of unknown
+    fate.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.tasks: dict[str, Job] = {}
+        """Jobs in submitting, running or fetching, by id."""
+        self.calls: dict[int, Call] = {}
+        """Calls that take a place in the window, or did a short while ago."""
+        self.ghosts: dict[str, float] = {}
+        """Jobs whose submit has an unknown outcome: until when each keeps its slot."""
+
+    def open_calls(self) -> list[Call]:
+        """Calls that have not ended."""
+        return [call for call in self.calls.values() if call.ended is None]
+
+    def slots_taken(self, now: float) -> int:
+        """Videos that upstream works on, or may work on."""
+        working = (State.SUBMITTING, State.RUNNING)
+        tasks = sum(job.state in working for job in self.tasks.values())
+        return tasks + sum(until > now for until in self.ghosts.values())
+
+    def slot_returns(self, now: float) -> float:
+        """When the next ghost gives its slot back; infinity: there is none."""
+        return min((until for until in self.ghosts.values() if until > now), default=math.inf)
+
+    def forget(self, now: float, keep: float) -> None:
+        """Drop calls that ended longer than `keep` seconds ago, and ghosts that are gone."""
+        old = [
+            i
+            for i, call in self.calls.items()
+            if call.ended is not None and call.ended + keep < now
+        ]
+        for i in old:
+            del self.calls[i]
+        self.ghosts = {job_id: until for job_id, until in self.ghosts.items() if until > now}
+
+
+class Live:
+    """All accounts' books, the queue and the keys. Reads are dictionary look-ups."""
+
+    def __init__(self) -> None:
+        self.books: dict[str, AccountBook] = {}
+        self.jobs: dict[str, Job] = {}
+        self.counts: dict[State, int] = dict.fromkeys(State, 0)
+        self._line: list[tuple[int, str]] = []
+        self._keys: dict[str, Key] = {}
+        self._inputs: defaultdict[str, int] = defaultdict(int)
+
+    def load(
+        self,
+        jobs: Iterable[Job],
+        calls: Iterable[Call],
+        accounts: Iterable[Account],
+        counts: dict[State, int],
+    ) -> None:
+        """Read the ledger's picture anew, as at a start. `jobs`: those not over, and ghosts."""
+        self.books = {account.name: AccountBook(account) for account in accounts}
+        for job in jobs:
+            self._place(job)
+        for call in calls:
+            self.books[call.account].calls[call.id] = call
+        self.counts |= counts
+
+    def load_keys(self, keys: Iterable[Key]) -> None:
+        """All keys, revoked ones too, as they are committed now."""
+        self._keys = {key.digest: key for key in keys}
+
+    def apply(self, change: Change) -> None:
+        """Take in one committed change."""
+        for account in change.accounts:
+            self.books[account.name].account = account
+        for call in change.calls:
+            calls = self.books[call.account].calls
+            if call.touched:
+                calls[call.id] = call
+            else:
+                calls.pop(call.id, None)
+        for job in change.jobs:
+            before = self.jobs.get(job.id)
+            if before is not None:
+                self.counts[before.state] -= 1
+            self.counts[job.state] += 1
+            self._place(job)
+        for key in change.keys:
+            self._keys[key.digest] = key
+
+    def head(self) -> Job | None:
+        """First in line."""
+        while self._line:
+            job = self.jobs.get(self._line[0][1])
+            if job is not None and job.state is State.QUEUED:
+                return job
+            heapq.heappop(self._line)
+        return None
+
+    def key(self, digest: str) -> Key | None:
+        return self._keys.get(digest)
+
+    def needs_input(self, sha256: str) -> bool:
+        """Whether a job that is not yet accepted upstream has this input image."""
+        return self._inputs.get(sha256, 0) > 0
+
+    def fetching(self) -> Iterator[Job]:
+        """Jobs whose content is on its way here."""
+        return (job for job in self.jobs.values() if job.state is State.FETCHING)
+
+    def _place(self, job: Job) -> None:
+        """Put a job where its state says, and take it from where it was."""
+        before = self.jobs.pop(job.id, None)
+        if before is not None:
+            self._count_input(before, -1)
+            if before.account is not None:
+                self.books[before.account].tasks.pop(job.id, None)
+        if job.state in TERMINAL:
+            if job.slot_until is not None and job.account in self.books:
+                self.books[job.account].ghosts[job.id] = job.slot_until
+            return
+        self.jobs[job.id] = job
+        self._count_input(job, +1)
+        if job.state is State.QUEUED:
+            heapq.heappush(self._line, (job.seq, job.id))
+        elif job.account is not None:
+            self.books[job.account].tasks[job.id] = job
+
+    def _count_input(self, job: Job, step: int) -> None:
+        if job.input_sha256 and job.state in (State.QUEUED, State.SUBMITTING):
+            self._inputs[job.input_sha256] += step
+            if not self._inputs[job.input_sha256]:
+                del self._inputs[job.input_sha256]
+
+
+def idle_tasks(book: AccountBook) -> Iterator[Job]:
+    """An account's tasks with no call under way."""
+    busy = {call.job_id for call in book.open_calls()}
+    return (job for job in book.tasks.values() if job.id not in busy)
+
+
+def is_looking(book: AccountBook) -> bool:
+    """Whether a poll is under way."""
+    return any(call.kind is Kind.POLL for call in book.open_calls())

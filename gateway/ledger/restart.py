@@ -1,0 +1,77 @@
+"""What a starting server reads from the ledger: which boot this is, and what is under way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from gateway.clock import Boot
+from gateway.errors import StartError
+from gateway.job import TERMINAL, Account, Call, Kind, State
+from gateway.ledger.live import Live
+from gateway.ledger.schema import accounts, boots, calls, jobs
+from gateway.ledger.transitions import read_job
+
+
+def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
+    """This boot's number in the ledger and its offset; accounts new to the ledger are written down.
+
+    After another boot nothing is known of how long ago the last calls were, so each account that
+    has made any waits for `windows[name]` seconds (period + guard) first.
+    """
+    known = set(conn.execute(select(accounts.c.name)).scalars())
+    for name in windows.keys() - known:
+        values = {"name": name, "opens": 0.0, "submits": 0.0, "failures": 0, "refusals": 0}
+        conn.execute(insert(accounts).values(values))
+    row = conn.execute(select(boots).where(boots.c.id == boot.id)).first()
+    if row is not None:
+        return row.number, row.offset
+    latest = conn.execute(select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))).scalar()
+    start = max(boot.wall, latest or 0.0)
+    values = {"id": boot.id, "offset": start - boot.seconds, "started_at": boot.wall}
+    conn.execute(insert(boots).values(values))
+    number = conn.execute(select(boots.c.number).where(boots.c.id == boot.id)).scalar_one()
+    for name in conn.execute(select(calls.c.account).distinct()).scalars():
+        opens = func.max(accounts.c.opens, start + windows.get(name, 0.0))
+        conn.execute(update(accounts).where(accounts.c.name == name).values(opens=opens))
+    return number, start - boot.seconds
+
+
+def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, now: float) -> None:
+    """Put into `live` all jobs that are not over, the places still taken, and how the accounts
+    fare.
+
+    Raises StartError when an account with tasks upstream is missing from the settings: its videos
+    are paid for.
+    """
+    over = [state.value for state in TERMINAL]
+    under_way = jobs.c.state.not_in(over)
+    ghosts = (jobs.c.state == State.FAILED) & (jobs.c.slot_until > now)
+    rows = conn.execute(select(jobs).where(under_way | ghosts).order_by(jobs.c.seq)).mappings()
+    found = [read_job(row) for row in rows]
+    for job in found:
+        if job.account is not None and job.account not in windows and job.state not in TERMINAL:
+            raise StartError(
+                f"account {job.account!r} has unfinished videos, but the settings lack it"
+            )
+    longest = max(windows.values(), default=0.0)
+    ended_lately = (calls.c.boot == boot) & (calls.c.ended > now - longest)
+    recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)
+    taken = [_read_call(row) for row in conn.execute(select(calls).where(recent)).mappings()]
+    counted = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+    states = {State(state): count for state, count in counted}
+    rows = conn.execute(select(accounts)).mappings()
+    live.load(found, taken, [Account(**row) for row in rows], states)
+
+
+def _read_call(row: Any) -> Call:
+    kind = Kind(row["kind"])
+    return Call(
+        row["id"],
+        row["account"],
+        kind,
+        row["job_id"],
+        row["reserved"],
+        row["ended"],
+        row["outcome"],
+    )

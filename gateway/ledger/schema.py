@@ -1,0 +1,131 @@
+"""The tables. Columns bear the names of the fields in `job.py`, so that a row is a value and no
+mapping is needed.
+
+Seconds on the ledger's timeline unless the name ends in `_at` (Unix seconds). Alembic's migrations
+make these tables; a test holds the two against each other.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+HEAD = "0001"
+"""The newest migration: what a ledger of this version must be at."""
+
+metadata = MetaData()
+
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+boots = Table(
+    "boots",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("offset", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+)
+
+callers = Table(
+    "callers",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("caller", ForeignKey("callers.id"), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("opens", Float, nullable=False),
+    Column("submits", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
+    Column("doubt", Text),
+    Column("trouble", Text),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("caller", ForeignKey("callers.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("model", String(100), nullable=False),
+    Column("size", String(20), nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("accepted", Float, nullable=False),
+    Column("input_sha256", String(64)),
+    Column("input_type", String(40)),
+    Column("account", ForeignKey("accounts.name")),
+    Column("upstream_id", String(200)),
+    Column("in_progress", Boolean, nullable=False),
+    Column("progress", Integer, nullable=False),
+    Column("submitted", Float),
+    Column("polled", Float),
+    Column("finished", Float),
+    Column("misses", Integer, nullable=False),
+    Column("retry", Float, nullable=False),
+    Column("slot_until", Float),
+    Column("completed_at", Float),
+    Column("content_sha256", String(64)),
+    Column("content_bytes", BigInteger),
+    Column("error_code", String(100)),
+    Column("error_message", Text),
+    Index("ix_jobs_state", "state"),
+    Index("ix_jobs_upstream_id", "account", "upstream_id", unique=True),
+    sqlite_autoincrement=True,
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("account", ForeignKey("accounts.name"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("job_id", String(64)),
+    Column("boot", ForeignKey("boots.number"), nullable=False),
+    Column("reserved_at", Float, nullable=False),
+    Column("reserved", Float, nullable=False),
+    Column("ended", Float),
+    Column("outcome", String(32)),
+    Column("touched", Boolean, nullable=False),
+    Index("ix_calls_account", "account", "ended"),
+    sqlite_autoincrement=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("writer", String(40), nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("data", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)

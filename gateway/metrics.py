@@ -1,0 +1,180 @@
+"""Figures for Prometheus: events are counted as they happen, the rest is read from memory when
+asked for.
+
+Labels are bounded: accounts, kinds and outcomes are few; a caller is never one (500 of them made a
+scrape of half a megabyte).
+"""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    exposition,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.clock import Clock
+from gateway.job import CallEnded, Event, JobMoved, State
+from gateway.ledger.live import Live
+from gateway.policy.window import Place, WindowRule, taken
+
+PREFIX = "video_gateway"
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_WAITS = (1, 5, 15, 30, 60, 120, 180, 240, 300, 450, 600, 900, 1800, 3600, 7200, 14400)
+_DOWNLOADS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+_SIZES = tuple(10**6 * size for size in (0.1, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000))
+
+
+class Metrics:
+    """All figures of one gateway, in a registry of its own."""
+
+    def __init__(
+        self,
+        live: Live,
+        clock: Clock,
+        windows: Mapping[str, WindowRule],
+        counts: Mapping[str, frozenset[str]],
+        slots: Mapping[str, int],
+    ) -> None:
+        self._clock = clock
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(_Gauges(live, clock, windows, counts, slots))
+        self._calls = Counter(
+            f"{PREFIX}_upstream_calls",
+            "Calls upstream that have ended",
+            ["account", "kind", "outcome"],
+            registry=self._registry,
+        )
+        self._limited = Counter(
+            f"{PREFIX}_upstream_rate_limited",
+            "Calls upstream answered with 429: somebody else uses the key, or the limits are wrong",
+            ["account"],
+            registry=self._registry,
+        )
+        for account in windows:
+            self._limited.labels(account)
+        self._queue_wait = self._histogram(
+            "queue_wait_seconds", "From being accepted to being sent", _WAITS
+        )
+        self._generation = self._histogram(
+            "generation_seconds", "From being sent to upstream's completion being seen", _WAITS
+        )
+        self._download = self._histogram(
+            "download_seconds",
+            "From upstream's completion being seen to the content here",
+            _DOWNLOADS,
+        )
+        self._bytes = self._histogram("content_bytes", "Size of a video", _SIZES)
+        self._requests = Counter(
+            f"{PREFIX}_http_requests",
+            "Callers' requests answered",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            f"{PREFIX}_http_request_duration_seconds",
+            "How long callers' requests took, streams to their end",
+            ["route"],
+            registry=self._registry,
+        )
+
+    def expose(self) -> tuple[bytes, str]:
+        """The text of `/metrics` and its content type."""
+        return exposition.generate_latest(self._registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+    def on_event(self, event: Event) -> None:
+        """Count what happened."""
+        match event:
+            case CallEnded(call):
+                self._calls.labels(call.account, call.kind, call.outcome).inc()
+                if call.outcome == "rate_limited":
+                    self._limited.labels(call.account).inc()
+            case JobMoved(State.QUEUED, job) if job.state is State.SUBMITTING:
+                self._queue_wait.observe((job.submitted or job.accepted) - job.accepted)
+            case JobMoved(State.RUNNING, job) if job.state is State.FETCHING:
+                finished = job.finished or self._clock.now()
+                self._generation.observe(finished - (job.submitted or finished))
+            case JobMoved(State.FETCHING, job) if job.state is State.COMPLETED:
+                now = self._clock.now()
+                self._download.observe(now - (job.finished or now))
+                self._bytes.observe(job.content_bytes or 0)
+
+    def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a caller's request."""
+        known = method if method in _METHODS else "other"
+        self._requests.labels(known, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", text, buckets=buckets, registry=self._registry)
+
+
+class _Gauges(Collector):
+    """What stands in memory now."""
+
+    def __init__(
+        self,
+        live: Live,
+        clock: Clock,
+        windows: Mapping[str, WindowRule],
+        counts: Mapping[str, frozenset[str]],
+        slots: Mapping[str, int],
+    ) -> None:
+        self._live = live
+        self._clock = clock
+        self._windows = windows
+        self._counts = counts
+        self._slots = slots
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily(f"{PREFIX}_jobs", "Jobs by state", labels=["state"])
+        for state, count in self._live.counts.items():
+            jobs.add_metric([state.value], count)
+        yield jobs
+        depth = self._live.counts[State.QUEUED]
+        yield GaugeMetricFamily(f"{PREFIX}_queue_depth", "Jobs that wait for their turn", depth)
+        yield self._by_account("slots_in_use", "Videos being generated, or that may be", self._used)
+        yield self._by_account("slots", "Videos that may be generated at once", self._slots)
+        yield self._by_account("window_used", "Places of the window that are taken", self._taken)
+        limits = {name: rule.requests for name, rule in self._windows.items()}
+        yield self._by_account("window_limit", "Places of the window", limits)
+
+    @property
+    def _used(self) -> dict[str, int]:
+        now = self._clock.now()
+        return {name: self._live.books[name].slots_taken(now) for name in self._windows}
+
+    @property
+    def _taken(self) -> dict[str, int]:
+        now = self._clock.now()
+        return {
+            name: taken(
+                rule,
+                [
+                    Place(call.reserved, call.ended)
+                    for call in self._live.books[name].calls.values()
+                    if call.kind in self._counts[name]
+                ],
+                now,
+            )
+            for name, rule in self._windows.items()
+        }
+
+    @staticmethod
+    def _by_account(name: str, text: str, values: Mapping[str, float]) -> Metric:
+        gauge = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["account"])
+        for account, value in values.items():
+            gauge.add_metric([account], value)
+        return gauge

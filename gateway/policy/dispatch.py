@@ -1,0 +1,119 @@
+"""What an account's loop does next: one decision over all the calls that it could make.
+
+Downloads go first, since content expires upstream; then submits, since a free slot is what
+everybody waits for; then polls. The order starves nobody: downloads are bounded by what has
+finished, and submits by the slots, which only polls set free.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.job import Account, Kind
+from gateway.policy.polling import PollingRule, when_to_poll
+from gateway.policy.window import Place, WindowRule, opens_at
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """An account's limits: its window, its slots (`concurrent` videos at once), its polling."""
+
+    window: WindowRule
+    polling: PollingRule
+    concurrent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A video that upstream is working on, with no call under way."""
+
+    job_id: str
+    submitted: float
+    polled: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """A video that waits to be brought home, with no call under way. Not before `retry`."""
+
+    job_id: str
+    retry: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a decision may look at, at the moment `now`.
+
+    `slots_taken` counts videos that upstream works on or may work on; `slot_returns` is when the
+    next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
+    those under way too. `head` is first in line. `room` says whether the disk has room for one more
+    video.
+    """
+
+    now: float
+    account: Account
+    places: Sequence[Place]
+    slots_taken: int
+    slot_returns: float
+    running: Sequence[Running]
+    fetching: Sequence[Fetching]
+    to_fetch: int
+    head: str | None
+    room: bool
+    looking: bool
+    """A GET is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Reserve this call and start it. `job_id` is None for a GET that only asks whether upstream is
+    sane.
+    """
+
+    kind: Kind
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to send before `until` (infinity: before something changes)."""
+
+    until: float
+
+
+def next_call(view: View, rules: Rules) -> Send | Wait:
+    """The one thing to do now. Earlier in `_candidates` goes first among the calls that are due."""
+    opens = max(opens_at(rules.window, view.places, view.now), view.account.opens)
+    candidates = list(_candidates(view, rules))
+    if opens <= view.now:
+        for due, send in candidates:
+            if due <= view.now:
+                return send
+    until = min((max(due, opens) for due, _ in candidates), default=math.inf)
+    if view.head is not None and view.slot_returns > view.now:
+        until = min(until, view.slot_returns)
+    return Wait(until)
+
+
+def may_submit(view: View, rules: Rules) -> bool:
+    """Whether one more paid task may be created, as far as slots, disk and trust in upstream go."""
+    return (
+        view.slots_taken < rules.concurrent
+        and view.to_fetch <= rules.concurrent
+        and view.room
+        and view.account.doubt is None
+    )
+
+
+def _candidates(view: View, rules: Rules) -> Iterator[tuple[float, Send]]:
+    for video in sorted(view.fetching, key=lambda video: video.retry):
+        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
+    if view.head is not None and may_submit(view, rules):
+        yield view.account.submits, Send(Kind.SUBMIT, view.head)
+    due = [
+        (when_to_poll(task.submitted, task.polled, rules.polling), task) for task in view.running
+    ]
+    for when, task in sorted(due, key=lambda pair: pair[0]):
+        yield when, Send(Kind.POLL, task.job_id)
+    if view.account.doubt is not None and not view.running and not view.looking:
+        yield view.account.submits, Send(Kind.POLL, None)

@@ -1,0 +1,85 @@
+"""How long an account waits after a call that upstream did not serve. It is the account that waits,
+never a job that dies.
+
+`jitter` is a number from 0 to 1 that the caller draws: decisions here are replayable.
+"""
+
+from dataclasses import replace
+
+from gateway.job import Account, Kind
+from gateway.outcome import SANE, Outcome, Verdict
+
+LONGEST_BACKOFF = 300.0
+"""Seconds: how far the breaker opens at most; an outage is noticed to be over within that."""
+
+RETRY_AFTER = (1.0, 3600.0)
+"""Seconds: what an upstream's Retry-After is clamped to."""
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """Seconds to wait after so many failures in a row: 1, 2, 4 (UPSTREAM's advice), doubling on to
+    the longest.
+    """
+    return min(2.0 ** min(failures - 1, 20), LONGEST_BACKOFF) * (1 + 0.25 * jitter)
+
+
+def react(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: float) -> Account:
+    """The account after a call of `kind` came to `outcome`."""
+    match outcome.verdict:
+        case Verdict.RATE_LIMITED:
+            if outcome.retry_after is None:
+                wait = 60 * (1 + 0.5 * jitter)
+            else:
+                wait = min(max(outcome.retry_after, RETRY_AFTER[0]), RETRY_AFTER[1])
+            trouble = (
+                "upstream answered 429: somebody else uses this key, or the limits are set too high"
+            )
+            return replace(account, opens=max(account.opens, now + wait), trouble=trouble)
+        case Verdict.DENIED:
+            return _denied(account, kind, outcome, now, jitter)
+        case Verdict.UNSENT | Verdict.CUT_OFF | Verdict.UNAVAILABLE | Verdict.UNKNOWN:
+            return _unserved(account, outcome, now, jitter)
+        case Verdict.INTERRUPTED:
+            return account
+        case _:
+            return _served(account, outcome)
+
+
+def _denied(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: float) -> Account:
+    """The key, its balance or its quota: no submit until a GET is sane, and no sooner than a
+    growing pause.
+
+    Denied submits leave polls and downloads going: an empty balance must not cost what is paid for.
+    """
+    why = f"upstream denies this key: {outcome.message or 'no reason given'}"
+    account = replace(account, doubt=why, trouble=why)
+    if kind is Kind.SUBMIT:
+        refusals = account.refusals + 1
+        return replace(account, refusals=refusals, submits=now + _pause(refusals, jitter))
+    failures = account.failures + 1
+    return replace(account, failures=failures, opens=now + _pause(failures, jitter))
+
+
+def _pause(denials: int, jitter: float) -> float:
+    return min(30 * backoff(denials, jitter), LONGEST_BACKOFF)
+
+
+def _unserved(account: Account, outcome: Outcome, now: float, jitter: float) -> Account:
+    why = f"upstream does not serve: {outcome.message or outcome.verdict}"
+    doubt = account.doubt
+    if outcome.verdict is Verdict.UNKNOWN:
+        doubt = "a submit has an unknown outcome: upstream must first answer a GET sanely"
+    if now < account.opens:  # calls that failed together are one failure
+        return replace(account, doubt=doubt, trouble=why)
+    failures = account.failures + 1
+    opens = now + backoff(failures, jitter)
+    return replace(account, failures=failures, opens=opens, doubt=doubt, trouble=why)
+
+
+def _served(account: Account, outcome: Outcome) -> Account:
+    sane = outcome.verdict in SANE
+    accepted = outcome.verdict is Verdict.ACCEPTED
+    doubt = None if sane else account.doubt
+    refusals = 0 if accepted else account.refusals
+    trouble = account.trouble if doubt is not None or refusals else None
+    return replace(account, failures=0, doubt=doubt, refusals=refusals, trouble=trouble)

@@ -1,0 +1,127 @@
+"""What becomes of a job after a call: from its state and the call's outcome to its next state.
+
+Owns the promise of *at most one POST not proven refused, per job*: only a verdict that proves that
+no task exists sends a job back to the queue; an unknown one ends it, in words that tell the caller
+what sending it again may cost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.job import Job, State
+from gateway.outcome import Outcome, Verdict
+from gateway.policy.polling import PollingRule
+from gateway.policy.retry import backoff
+
+UNKNOWN_SUBMIT = (
+    "The gateway sent this video upstream and never learned whether it was accepted. It may have "
+    "been generated and billed without anybody being able to fetch it. The gateway does not send "
+    "it again by itself: sending it again yourself may be billed a second time."
+)
+
+MISSING_POLLS = 3
+"""Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
+"""
+
+_OF_THE_ACCOUNT = frozenset(
+    {Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.INTERRUPTED}
+)
+"""Verdicts on a GET that tell nothing of the video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The transition that a job takes: its next state and the fields that change with it."""
+
+    to: State
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def after_submit(outcome: Outcome, now: float, rule: PollingRule) -> Move:
+    """From `submitting`."""
+    match outcome.verdict:
+        case Verdict.ACCEPTED:
+            return Move(
+                State.RUNNING,
+                {
+                    "upstream_id": outcome.upstream_id,
+                    "in_progress": outcome.in_progress,
+                    "progress": outcome.progress or 0,
+                },
+            )
+        case Verdict.REJECTED:
+            return _fail(outcome.code or "rejected", outcome.message or "Upstream refused it.")
+        case Verdict.UNKNOWN:
+            return unknown_submit(now, rule)
+        case _:
+            return Move(State.QUEUED, {"account": None, "submitted": None})
+
+
+def unknown_submit(now: float, rule: PollingRule) -> Move:
+    """From `submitting`, when nobody can tell whether a task exists: it ends, and keeps a slot for
+    `max_wait`.
+    """
+    failed = _fail("submission_outcome_unknown", UNKNOWN_SUBMIT)
+    return Move(failed.to, {**failed.changes, "slot_until": now + rule.max_wait})
+
+
+def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Move:
+    """From `running`."""
+    polled = {"polled": now} if outcome.touched else {}
+    match outcome.verdict:
+        case Verdict.FINISHED:
+            changes = {"finished": now, "in_progress": True, "progress": 100, "misses": 0}
+            return Move(State.FETCHING, polled | changes)
+        case Verdict.FAILED:
+            return _fail(outcome.code or "generation_failed", outcome.message or "Upstream failed.")
+        case Verdict.MISSING if job.misses + 1 >= MISSING_POLLS:
+            return _fail(
+                "upstream_lost_task", "Upstream accepted this video and no longer knows it."
+            )
+        case Verdict.MISSING:
+            polled["misses"] = job.misses + 1
+        case Verdict.OBSERVED:
+            polled["misses"] = 0
+            polled["in_progress"] = job.in_progress or outcome.in_progress
+            polled["progress"] = max(job.progress, outcome.progress or 0)
+        case verdict if verdict in _OF_THE_ACCOUNT:
+            return Move(State.RUNNING, polled)  # it tells of the account, nothing of the task
+    if job.submitted is not None and now - job.submitted > rule.task_life:
+        minutes = rule.task_life / 60
+        return _fail(
+            "generation_timeout", f"Upstream did not finish it within {minutes:g} minutes."
+        )
+    return Move(State.RUNNING, polled)
+
+
+def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: float) -> Move:
+    """From `fetching`. `ttl`: seconds for which upstream is trusted to keep a finished video."""
+    match outcome.verdict:
+        case Verdict.FETCHED:
+            return completed(outcome, wall)
+        case verdict if verdict in _OF_THE_ACCOUNT:
+            return Move(State.FETCHING)  # it tells of the account, nothing of the content
+    if job.finished is not None and now - job.finished > ttl:
+        why = outcome.message or outcome.verdict
+        text = f"The video was generated, but could not be fetched while upstream kept it: {why}"
+        return _fail("content_expired", text)
+    misses = 1 if outcome.advanced else job.misses + 1
+    return Move(State.FETCHING, {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)})
+
+
+def completed(outcome: Outcome, wall: float) -> Move:
+    """From `fetching`, once the content is here, whole, verified and fsynced."""
+    return Move(
+        State.COMPLETED,
+        {
+            "completed_at": wall,
+            "content_sha256": outcome.sha256,
+            "content_bytes": outcome.size,
+            "progress": 100,
+        },
+    )
+
+
+def _fail(code: str, message: str) -> Move:
+    return Move(State.FAILED, {"error_code": code, "error_message": message})

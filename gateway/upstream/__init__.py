@@ -1,0 +1,3 @@
+"""The one way to the provider: HTTP (`client`) and its words (`dialects`). Outcomes are values,
+never exceptions.
+"""
