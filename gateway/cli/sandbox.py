@@ -26,6 +26,7 @@ def sandbox(
     latency: Annotated[
         tuple[float, float], typer.Option(help="Least and most seconds added to a call.")
     ] = (0.0, 0.0),
+    fps: Annotated[int, typer.Option(help="Frames a second of its videos.")] = 8,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
 ) -> None:
     """Run the stand-in upstream: the provider's API, its limits, its failures, real MP4s."""
@@ -45,6 +46,7 @@ def sandbox(
             spread=spread,
             ttl=ttl,
             latency=latency,
+            video_fps=fps,
             seed=seed,
         )
     except ValueError as error:
