@@ -1,0 +1,1 @@
+"""Measurements, each one command; figures and dates are in docs/performance.md."""
