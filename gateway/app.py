@@ -8,6 +8,7 @@ Start reading here, then `policy/dispatch.py`. A job's way: `api/videos.py` -> `
 
 import asyncio
 import fcntl
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,6 +68,7 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
+        self._grace_ends = math.inf
         data = settings.server.data_dir
         self._lock = _lead(data)
 
@@ -99,7 +101,8 @@ class Gateway:
             ledger.on_commit(dispatcher.wake)
 
         slots = {name: rule.concurrent for name, rule in rules.items()}
-        metrics = Metrics(ledger.live, clock, windows, counts, slots)
+        max_wait = settings.polling.max_wait
+        metrics = Metrics(ledger.live, clock, windows, counts, slots, max_wait)
         ledger.listen(metrics.on_event)
 
         open_mode = settings.auth.mode == "open"
@@ -113,7 +116,7 @@ class Gateway:
         )
         jobs = Videos(ledger, inputs, auth, wire, settings.requests, clock)
         files = Files(jobs, videos)
-        health = Health(ledger, clock, metrics.expose)
+        health = Health(ledger, clock, max_wait, metrics.expose)
         app = Starlette(
             routes=[
                 Route("/v1/videos/characters", _not_offered, methods=["GET", "POST"]),
@@ -136,6 +139,7 @@ class Gateway:
 
     def stop_calls(self) -> None:
         """Reserve no call from now on. Calls under way go on until the grace is over."""
+        self._grace_ends = min(self._grace_ends, self.clock.now() + self._settings.server.grace)
         for dispatcher in self._dispatchers:
             dispatcher.stop()
 
@@ -152,7 +156,7 @@ class Gateway:
         log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
         yield
         self.stop_calls()
-        _, late = await asyncio.wait(loops, timeout=self._settings.server.grace)
+        _, late = await asyncio.wait(loops, timeout=max(0.1, self._grace_ends - clock.now()))
         for loop in late:
             loop.cancel()
         await asyncio.gather(*late, return_exceptions=True)

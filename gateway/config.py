@@ -27,7 +27,9 @@ CLIENT_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}KEY", f"{PREFIX}CONFIG"}
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class Server(_Section):
@@ -56,7 +58,11 @@ class AccountSettings(_Section):
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="its name in logs")
     base_url: str = Field("https://api.apiyi.com", description="upstream's address, without /v1")
-    api_key_env: str = Field("UPSTREAM_API_KEY", description="the variable that holds the key")
+    api_key_env: str = Field(
+        "UPSTREAM_API_KEY",
+        pattern=r"^[A-Z_][A-Z0-9_]*$",  # no key looks like this: a message may show it
+        description="the variable that holds the key",
+    )
     api_key_file: str = Field(
         "", description="or a file that holds the key, which then counts; never the key itself"
     )
@@ -167,11 +173,13 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
             values = tomllib.load(file)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
     mistyped = list(_mistyped_variables(os.environ))
+    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
         settings = Settings(**values)
+        server = Server.model_validate(dict(settings.server) | listen)
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
@@ -180,8 +188,6 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
         raise SettingsError(*mistyped, *lines) from None
     except SettingsSourceError as error:
         raise SettingsError(*mistyped, str(error)) from None
-    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    server = settings.server.model_copy(update=listen)
     settings = settings.model_copy(update={"server": server})
     problems = [*mistyped, *_sums(settings), *_addresses(settings)]
     if problems:
@@ -210,7 +216,7 @@ def upstream_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -
 
 def _upstream_key(account: AccountSettings, environ: Mapping[str, str]) -> str:
     if account.api_key_file:
-        source = f"the file {account.api_key_file}"
+        source = "the file that api_key_file names"  # it might be the key itself
         try:
             key = Path(account.api_key_file).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -278,6 +284,8 @@ def _addresses(settings: Settings) -> Iterator[str]:
             yield f"{where}: base_url must be http:// or https:// with a host"
         elif account.base_url.rstrip("/").endswith("/v1"):
             yield f"{where}: base_url is given without /v1"
+        if account.spacing > account.period:
+            yield f"{where}: spacing must not be longer than period"
         if account.proxy and not _is_url(account.proxy):
             yield f"{where}: proxy must be http:// or https:// with a host"
         if account.ca_file and not Path(account.ca_file).is_file():

@@ -6,7 +6,7 @@ out here.
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -53,14 +53,21 @@ class _Hide:
     """A processor that takes known keys, and whatever looks like a caller's, out of every value."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = [secret for secret in secrets if secret]
+        # The longest first: one key may begin with another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {name: self._clean(value) for name, value in event.items()}
 
     def _clean(self, value: object) -> object:
-        if not isinstance(value, str):
+        if value is None or isinstance(value, int | float):
             return value
+        if isinstance(value, Mapping):
+            return {self._clean(str(name)): self._clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._clean(each) for each in value]
+        if not isinstance(value, str):
+            value = repr(value)
         for secret in self._secrets:
             value = value.replace(secret, HIDDEN)
         return PATTERN.sub(HIDDEN, value)

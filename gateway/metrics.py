@@ -6,6 +6,7 @@ scrape of half a megabyte).
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,8 +22,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.clock import Clock
-from gateway.job import CallEnded, Event, JobMoved, State
-from gateway.ledger.live import Live
+from gateway.job import Call, CallEnded, Event, JobMoved, State
 from gateway.policy.window import Place, WindowRule, taken
 
 PREFIX = "video_gateway"
@@ -34,23 +34,45 @@ _DOWNLOADS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _SIZES = tuple(10**6 * size for size in (0.1, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000))
 
 
+class Book(Protocol):
+    """One account's part of what is under way."""
+
+    @property
+    def calls(self) -> Mapping[int, Call]: ...
+
+    def slots_taken(self, now: float) -> int: ...
+
+    def overdue(self, now: float, max_wait: float) -> int: ...
+
+
+class Picture(Protocol):
+    """What is under way, as far as figures need it (`ledger/live` keeps it)."""
+
+    @property
+    def counts(self) -> Mapping[State, int]: ...
+
+    @property
+    def books(self) -> Mapping[str, Book]: ...
+
+
 class Metrics:
     """All figures of one gateway, in a registry of its own."""
 
     def __init__(
         self,
-        live: Live,
+        live: Picture,
         clock: Clock,
         windows: Mapping[str, WindowRule],
         counts: Mapping[str, frozenset[str]],
         slots: Mapping[str, int],
+        max_wait: float,
     ) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Gauges(live, clock, windows, counts, slots))
+        self._registry.register(_Gauges(live, clock, windows, counts, slots, max_wait))
         self._calls = Counter(
             f"{PREFIX}_upstream_calls",
             "Calls upstream that have ended",
@@ -126,12 +148,14 @@ class _Gauges(Collector):
 
     def __init__(
         self,
-        live: Live,
+        live: Picture,
         clock: Clock,
         windows: Mapping[str, WindowRule],
         counts: Mapping[str, frozenset[str]],
         slots: Mapping[str, int],
+        max_wait: float,
     ) -> None:
+        self._max_wait = max_wait
         self._live = live
         self._clock = clock
         self._windows = windows
@@ -146,6 +170,7 @@ class _Gauges(Collector):
         depth = self._live.counts[State.QUEUED]
         yield GaugeMetricFamily(f"{PREFIX}_queue_depth", "Jobs that wait for their turn", depth)
         yield self._by_account("slots_in_use", "Videos being generated, or that may be", self._used)
+        yield self._by_account("overdue", "Videos that take longer than max_wait", self._overdue)
         yield self._by_account("slots", "Videos that may be generated at once", self._slots)
         yield self._by_account("window_used", "Places of the window that are taken", self._taken)
         limits = {name: rule.requests for name, rule in self._windows.items()}
@@ -155,6 +180,12 @@ class _Gauges(Collector):
     def _used(self) -> dict[str, int]:
         now = self._clock.now()
         return {name: self._live.books[name].slots_taken(now) for name in self._windows}
+
+    @property
+    def _overdue(self) -> dict[str, int]:
+        now = self._clock.now()
+        books = self._live.books
+        return {name: books[name].overdue(now, self._max_wait) for name in self._windows}
 
     @property
     def _taken(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import hmac
 from typing import Protocol
 
+import structlog
 from starlette.requests import Request
 
 from gateway.config import is_loopback
@@ -28,7 +29,12 @@ class Auth:
         self._everybody = everybody
 
     def caller(self, request: Request) -> Caller:
-        """Raises RequestError 401 or 403."""
+        """Raises RequestError 401 or 403. From here on the log says who called."""
+        caller = self._caller(request)
+        structlog.contextvars.bind_contextvars(caller=caller.name)
+        return caller
+
+    def _caller(self, request: Request) -> Caller:
         if self._everybody is not None:
             self._check_loopback(request)
             return self._everybody

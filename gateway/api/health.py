@@ -15,12 +15,17 @@ from gateway.ledger.transitions import Change
 
 
 class Health:
-    """`expose` renders the metrics: body and content type."""
+    """`expose` renders the metrics: body and content type. `max_wait`: seconds until overdue."""
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, expose: Callable[[], tuple[bytes, str]]
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        max_wait: float,
+        expose: Callable[[], tuple[bytes, str]],
     ) -> None:
         self._ledger = ledger
+        self._max_wait = max_wait
         self._clock = clock
         self._expose = expose
 
@@ -42,6 +47,7 @@ class Health:
                 "ok": book.account.trouble is None,
                 "trouble": book.account.trouble,
                 "submits_wait_for": book.account.doubt,
+                "videos_overdue": book.overdue(now, self._max_wait),
                 "opens_in_seconds": round(max(0.0, book.account.opens - now), 1),
             }
             for name, book in self._ledger.live.books.items()

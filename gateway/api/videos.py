@@ -47,7 +47,8 @@ class Videos:
         caller = self._auth.caller(request)
         async with read_wanted(request, self._allowed) as wanted:
             job = await self._accept(caller, wanted)
-        log.info("job accepted", job=job.id, caller=caller.name)
+        structlog.contextvars.bind_contextvars(job=job.id)
+        log.info("job accepted")
         return json_response(self._wire.video(job, request))
 
     async def retrieve(self, request: Request) -> Response:
@@ -61,6 +62,7 @@ class Videos:
         if job is None or job.caller != caller.id or job.state is State.CANCELLED:
             message = "There is no such video among yours."
             raise RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
+        structlog.contextvars.bind_contextvars(job=job.id)
         return job
 
     async def _accept(self, caller: Caller, wanted: Wanted) -> Job:

@@ -14,7 +14,7 @@ import structlog
 from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
-from gateway.errors import LedgerFull, NotAVideo
+from gateway.errors import LedgerFull, NotAVideo, StateConflict
 from gateway.job import Call, Job, Kind
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import settle
@@ -59,6 +59,18 @@ class Calls:
 
     async def settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
         """Commit the end of a call: its place, its job's next state, how its account fares."""
+        try:
+            await self._settle(call, job, outcome)
+        except StateConflict:
+            if outcome.verdict is not Verdict.ACCEPTED:
+                raise
+            # The ledger takes an upstream's id once: two jobs must never share one task.
+            repeated = Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
+            await self._settle(call, job, repeated)
+        if job is not None and job.input_sha256 is not None:
+            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
+
+    async def _settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
         now = self._clock.now()
         if job is not None:  # its caller may have deleted it meanwhile: the state is guarded below
             job = self._ledger.live.jobs.get(job.id, job)
@@ -86,12 +98,10 @@ class Calls:
         while True:
             try:
                 await self._ledger.commit(transition)
-                break
+                return
             except LedgerFull:
                 log.error("the ledger is full: a call's end waits to be written", call=call.id)
                 await self._clock.sleep(1)
-        if job is not None and job.input_sha256 is not None:
-            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
 
     def _next(self, kind: Kind, job: Job | None, outcome: Outcome, now: float) -> Move | None:
         if job is None:
@@ -117,18 +127,13 @@ class Calls:
 
     async def _submit(self, job: Job) -> Outcome:
         if job.input_sha256 is None:
-            outcome = await self._upstream.submit(job, None)
-        else:
-            try:
-                image = self._inputs.open(job.input_sha256)
-            except OSError:
-                return Outcome(Verdict.REJECTED, "The input image is gone.", "input_image_lost")
-            with image:
-                outcome = await self._upstream.submit(job, image)
-        account, upstream_id = job.account or "", outcome.upstream_id
-        if upstream_id and self._ledger.knows_upstream_id(account, upstream_id):
-            return Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
-        return outcome
+            return await self._upstream.submit(job, None)
+        try:
+            image = self._inputs.open(job.input_sha256)
+        except OSError:
+            return Outcome(Verdict.REJECTED, "The input image is gone.", "input_image_lost")
+        with image:
+            return await self._upstream.submit(job, image)
 
     async def _download(self, job: Job) -> Outcome:
         try:

@@ -50,8 +50,10 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
     return conn
 
 
-def translate(error: DBAPIError) -> LedgerError:
-    """The tree's own error for one of the driver's."""
+def translate(error: Exception) -> LedgerError:
+    """The tree's own error for one that ended a transaction: the driver's, or a fault of ours."""
+    if not isinstance(error, DBAPIError):
+        return LedgerBroken(repr(error))
     code = getattr(error.orig, "sqlite_errorname", "")
     if code.startswith(("SQLITE_FULL", "SQLITE_BUSY")):
         return LedgerFull(str(error.orig))

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert
+from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Boot
-from gateway.errors import LedgerBroken
+from gateway.errors import LedgerBroken, StartError
 from gateway.job import Event, Job, JobMoved, Key
 from gateway.ledger import schema
-from gateway.ledger.database import open_database, open_for_reading
+from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.live import Live
 from gateway.ledger.restart import begin_boot, load
 from gateway.ledger.transitions import Change, Transition, read_job, read_key
@@ -57,10 +58,13 @@ class Ledger:
         + guard). Raises StartError.
         """
         engine = open_database(folder)
-        with engine.begin() as conn:
-            number, offset = begin_boot(conn, boot, windows)
-            ledger = cls(engine, open_for_reading(folder), number, offset)
-            load(conn, ledger.live, windows, number, boot.seconds + offset)
+        try:
+            with engine.begin() as conn:
+                number, offset = begin_boot(conn, boot, windows)
+                ledger = cls(engine, open_for_reading(folder), number, offset)
+                load(conn, ledger.live, windows, number, boot.seconds + offset)
+        except DBAPIError as error:
+            raise StartError(f"the ledger in {folder} can't be used: {error.orig}") from error
         return ledger
 
     def start(self, wall: Callable[[], float], on_broken: Callable[[LedgerBroken], None]) -> None:
@@ -101,11 +105,6 @@ class Ledger:
         row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else read_job(row)
 
-    def knows_upstream_id(self, account: str, upstream_id: str) -> bool:
-        """Whether this account's upstream gave this id before."""
-        sql = "SELECT 1 FROM jobs WHERE account = ? AND upstream_id = ?"
-        return self._reader.execute(sql, (account, upstream_id)).fetchone() is not None
-
     def key(self, digest: str) -> Key | None:
         """A key by its digest, as committed now, by whichever process."""
         self._catch_up()
@@ -133,11 +132,14 @@ class Ledger:
 
 def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:
     """Run one transition from another process than the server's, which sees it before its next
-    answer.
+    answer. Raises LedgerError.
     """
     engine = open_database(folder)
-    with engine.begin() as conn:
-        return run_transition(conn, transition, uuid.uuid4().hex, wall)
+    try:
+        with engine.begin() as conn:
+            return run_transition(conn, transition, uuid.uuid4().hex, wall)
+    except DBAPIError as error:
+        raise translate(error) from error
 
 
 def all_keys(folder: Path) -> list[Key]:

@@ -38,6 +38,11 @@ class AccountBook:
         tasks = sum(job.state in working for job in self.tasks.values())
         return tasks + sum(until > now for until in self.ghosts.values())
 
+    def overdue(self, now: float, max_wait: float) -> int:
+        """Videos that upstream takes longer over than `max_wait` seconds: still waited for."""
+        running = (job for job in self.tasks.values() if job.state is State.RUNNING)
+        return sum(now - (job.submitted or now) > max_wait for job in running)
+
     def slot_returns(self, now: float) -> float:
         """When the next ghost gives its slot back; infinity: there is none."""
         return min((until for until in self.ghosts.values() if until > now), default=math.inf)

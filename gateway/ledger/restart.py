@@ -26,8 +26,10 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     row = conn.execute(select(boots).where(boots.c.id == boot.id)).first()
     if row is not None:
         return row.number, row.offset
-    latest = conn.execute(select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))).scalar()
-    start = max(boot.wall, latest or 0.0)
+    last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
+    last_job = select(func.max(jobs.c.accepted))
+    latest = (conn.execute(last).scalar() or 0.0 for last in (last_call, last_job))
+    start = max(boot.wall, *latest)  # never backwards, whatever the wall clock says
     values = {"id": boot.id, "offset": start - boot.seconds, "started_at": boot.wall}
     conn.execute(insert(boots).values(values))
     number = conn.execute(select(boots.c.number).where(boots.c.id == boot.id)).scalar_one()

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.errors import LedgerBroken
+from gateway.errors import LedgerBroken, StateConflict
 from gateway.ledger.database import translate
 from gateway.ledger.transitions import Change, Transition
 
@@ -69,7 +69,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 try:
                     self._run_together(conn, group)
-                except DBAPIError as error:
+                except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                     problem = translate(error)
                     for work in group:
                         work.error = problem
@@ -82,6 +82,9 @@ class Writer:
                 savepoint = conn.begin_nested()
                 try:
                     work.change = self._run_one(conn, work.transition)
+                except IntegrityError as error:
+                    savepoint.rollback()
+                    work.error = StateConflict(str(error.orig))
                 except DBAPIError:
                     raise
                 except Exception as error:  # noqa: BLE001 - handed to whoever asked; the others go on

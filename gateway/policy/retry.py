@@ -20,7 +20,7 @@ def backoff(failures: int, jitter: float) -> float:
     """Seconds to wait after so many failures in a row: 1, 2, 4 (UPSTREAM's advice), doubling on to
     the longest.
     """
-    return min(2.0 ** min(failures - 1, 20), LONGEST_BACKOFF) * (1 + 0.25 * jitter)
+    return min(2.0 ** min(failures - 1, 20) * (1 + 0.25 * jitter), LONGEST_BACKOFF)
 
 
 def react(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: float) -> Account:
@@ -53,6 +53,8 @@ def _denied(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: 
     """
     why = f"upstream denies this key: {outcome.message or 'no reason given'}"
     account = replace(account, doubt=why, trouble=why)
+    if now < (account.submits if kind is Kind.SUBMIT else account.opens):
+        return account  # calls that were denied together are one denial
     if kind is Kind.SUBMIT:
         refusals = account.refusals + 1
         return replace(account, refusals=refusals, submits=now + _pause(refusals, jitter))

@@ -24,6 +24,18 @@ MISSING_POLLS = 3
 """Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
 """
 
+_NO_TASK = frozenset(
+    {
+        Verdict.UNSENT,
+        Verdict.CUT_OFF,
+        Verdict.RATE_LIMITED,
+        Verdict.DENIED,
+        Verdict.UNAVAILABLE,
+    }
+)
+"""Verdicts on a submit that prove that it created nothing. Whatever is not here does not prove it.
+"""
+
 _OF_THE_ACCOUNT = frozenset(
     {Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.INTERRUPTED}
 )
@@ -52,10 +64,10 @@ def after_submit(outcome: Outcome, now: float, rule: PollingRule) -> Move:
             )
         case Verdict.REJECTED:
             return _fail(outcome.code or "rejected", outcome.message or "Upstream refused it.")
-        case Verdict.UNKNOWN:
-            return unknown_submit(now, rule)
-        case _:
+        case verdict if verdict in _NO_TASK:
             return Move(State.QUEUED, {"account": None, "submitted": None})
+        case _:
+            return unknown_submit(now, rule)
 
 
 def unknown_submit(now: float, rule: PollingRule) -> Move:

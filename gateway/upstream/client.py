@@ -7,6 +7,7 @@ kept-alive one that dies is ambiguous for nothing.
 """
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -35,7 +36,6 @@ CONNECT_SECONDS = 10.0
 LARGEST_ANSWER = 1024 * 1024
 """Bytes of JSON that are read; UPSTREAM's object has a few hundred."""
 
-CHUNK = 256 * 1024
 LEAST_BYTES = 64 * 1024
 """A download must bring so many bytes in each `stall` seconds, or it is cut off and resumed later.
 """
@@ -157,7 +157,7 @@ class Upstream:
             length = _content_length(response)
             if response.status_code == 206:
                 total = _resumed_total(response, sink.offset)
-                if total is None:
+                if total is None or _is_other(response, sink.validator):
                     await sink.restart(None)
                     return Outcome(Verdict.BROKEN, "upstream answered another range than asked for")
             else:
@@ -173,7 +173,7 @@ class Upstream:
     async def _receive(self, response: httpx.Response, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
         since, at_least = loop.time(), sink.offset + LEAST_BYTES
-        async for chunk in response.aiter_raw(CHUNK):
+        async for chunk in response.aiter_raw():  # as it comes: gathering it would hide a trickle
             await sink.write(chunk)
             if sink.offset >= at_least:
                 since, at_least = loop.time(), sink.offset + LEAST_BYTES
@@ -185,9 +185,14 @@ class Upstream:
         self, url: str, headers: dict[str, str]
     ) -> AsyncIterator[httpx.Response]:
         timeout = httpx.Timeout(self._timeouts.stall, connect=CONNECT_SECONDS)
-        for _ in range(MOST_REDIRECTS):
+        for hop in range(MOST_REDIRECTS):
             request = self._kept.build_request("GET", url, headers=headers, timeout=timeout)
-            response = await self._kept.send(request, stream=True)
+            try:
+                response = await self._kept.send(request, stream=True)
+            except _UNSENT as error:
+                if hop:  # upstream itself was reached, and may have counted the call
+                    raise httpx.NetworkError(str(error)) from error
+                raise
             try:
                 target = response.next_request.url if response.next_request else None
                 if target is None or not self._may_follow(target):
@@ -287,12 +292,23 @@ async def _read_answer(response: httpx.Response, wall: float) -> Answer:
         data += chunk
         if len(data) > LARGEST_ANSWER:
             return Answer(response.status_code, None)
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        body = None
+    body = _read_json(bytes(data))
     retry_after = read_retry_after(response.headers.get("retry-after"), wall)
     return Answer(response.status_code, body if isinstance(body, dict) else None, retry_after)
+
+
+def _read_json(data: bytes) -> object:
+    """What JSON says; None: it is none. NaN is no JSON, but some servers write it: it reads as
+    null.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return orjson.loads(orjson.dumps(json.loads(data)))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def read_retry_after(value: str | None, wall: float) -> float | None:
@@ -324,6 +340,13 @@ def _resumed_total(response: httpx.Response, offset: int) -> int | None:
     if unit != "bytes" or begin != str(offset) or not total.isdecimal():
         return None
     return int(total)
+
+
+def _is_other(response: httpx.Response, validator: str | None) -> bool:
+    """Whether a 206 names another content than `validator`: a server may not know If-Range."""
+    header = "etag" if (validator or "").startswith('"') else "last-modified"
+    named: str | None = response.headers.get(header, validator)
+    return named != validator
 
 
 def _validator(response: httpx.Response) -> str | None:

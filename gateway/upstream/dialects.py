@@ -92,7 +92,7 @@ def read_poll(answer: Answer) -> Outcome:
         return Outcome(verdict, in_progress=status not in _WAITING, progress=progress)
     if (common := _common(answer, code, message)) is not None:
         return common
-    if answer.status == 404 and message:
+    if answer.status == 404 and body is not None:  # upstream's own: a broken gateway speaks HTML
         return Outcome(Verdict.MISSING, message, code)
     return Outcome(Verdict.UNAVAILABLE, message or f"{answer.status} that makes no sense", code)
 
@@ -143,7 +143,9 @@ def read_progress(value: object) -> int | None:
             value = float(value.strip().rstrip("%"))
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return int(min(max(value, 0), 100))
 
