@@ -25,7 +25,9 @@ from gateway.api.errors import HANDLERS
 from gateway.api.files import Files
 from gateway.api.guard import Guard
 from gateway.api.health import Health
-from gateway.api.uploads import OVERHEAD
+from gateway.api.limits import Bounds
+from gateway.api.proxies import behind_proxies
+from gateway.api.uploads import Uploads, most_body
 from gateway.api.videos import Videos
 from gateway.api.wire import Wire
 from gateway.clock import Boot, Clock
@@ -34,6 +36,7 @@ from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.engine.calls import Calls
 from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
 from gateway.errors import LedgerBroken, RequestError, StartError
 from gateway.job import Caller
@@ -99,6 +102,7 @@ class Gateway:
         ]
         for dispatcher in self._dispatchers:
             ledger.on_commit(dispatcher.wake)
+        self._janitor = Janitor(ledger, videos, inputs, clock, content)
 
         slots = {name: rule.concurrent for name, rule in rules.items()}
         max_wait = settings.polling.max_wait
@@ -107,16 +111,21 @@ class Gateway:
 
         open_mode = settings.auth.mode == "open"
         self._everybody = Caller(f"caller_{EVERYBODY}", EVERYBODY) if open_mode else None
-        auth = Auth(ledger, self._everybody)
+        bounds = Bounds(settings.limits)
+        auth = Auth(ledger, bounds, self._everybody)
         wire = Wire(
+            ledger.live.position,
             DIALECTS[settings.accounts[0].dialect].queued,
             settings.requests.vocabulary,
             settings.server.public_url,
             content.keep_days * 86400,
         )
-        jobs = Videos(ledger, inputs, auth, wire, settings.requests, clock)
-        files = Files(jobs, videos)
+        uploads = Uploads(settings.requests)
+        jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
+        files = Files(jobs, videos, ledger, clock, content.upstream_ttl)
         health = Health(ledger, clock, max_wait, metrics.expose)
+        metrics_route = Route("/metrics", health.metrics, methods=["GET"])
+        most = most_body(settings.requests)
         app = Starlette(
             routes=[
                 Route("/v1/videos/characters", _not_offered, methods=["GET", "POST"]),
@@ -124,18 +133,25 @@ class Gateway:
                 Route("/v1/videos/edits", _not_offered, methods=["POST"]),
                 Route("/v1/videos/extensions", _not_offered, methods=["POST"]),
                 Route("/v1/videos/{id}", jobs.retrieve, methods=["GET"]),
+                Route("/v1/videos/{id}", jobs.delete, methods=["DELETE"]),
                 Route("/v1/videos/{id}/content", files.content, methods=["GET"]),
                 Route("/v1/videos/{id}/remix", _not_offered, methods=["POST"]),
                 Route("/v1/videos", jobs.create, methods=["POST"]),
+                Route("/v1/videos", jobs.list, methods=["GET"]),
                 Route("/healthz", health.alive, methods=["GET"]),
                 Route("/readyz", health.ready, methods=["GET"]),
-                Route("/metrics", health.metrics, methods=["GET"]),
+                *([] if settings.server.metrics_port else [metrics_route]),
             ],
             exception_handlers=HANDLERS,
-            max_body_size=settings.requests.image_bytes + OVERHEAD,
+            max_body_size=most,
             lifespan=self._lifespan,
         )
-        self.app = Guard(app, metrics.on_request, clock.now)
+        guarded = Guard(app, metrics.on_request, clock.now, most)
+        self.app = behind_proxies(guarded, settings.server.trusted_proxies)
+        self.metrics_app = Starlette(
+            routes=[metrics_route],
+            exception_handlers=HANDLERS,
+        )
 
     def stop_calls(self) -> None:
         """Reserve no call from now on. Calls under way go on until the grace is over."""
@@ -151,11 +167,13 @@ class Gateway:
             await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
         await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
         loops = [asyncio.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
-        for loop in loops:
+        janitor = asyncio.create_task(self._janitor.run())
+        for loop in (*loops, janitor):
             loop.add_done_callback(self._ended)
         log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
         yield
         self.stop_calls()
+        janitor.cancel()
         _, late = await asyncio.wait(loops, timeout=max(0.1, self._grace_ends - clock.now()))
         for loop in late:
             loop.cancel()
@@ -168,10 +186,10 @@ class Gateway:
         log.info("stopped", calls_cut=len(late))
 
     def _ended(self, loop: asyncio.Task[None]) -> None:
-        """A loop that ends with an error leaves calls that nobody makes: better to start again."""
+        """A loop that ends with an error leaves work that nobody does: better to start again."""
         error = None if loop.cancelled() else loop.exception()
         if error is not None:
-            log.critical("an account's loop failed", exc_info=error)
+            log.critical("a loop failed", exc_info=error)
             self._on_fatal(error)
 
     def _broken(self, error: LedgerBroken) -> None:

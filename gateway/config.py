@@ -40,6 +40,10 @@ class Server(_Section):
     public_url: str = Field("", description="how callers reach it; empty: taken from the request")
     trusted_proxies: list[str] = Field([], description="addresses whose X-Forwarded-* are believed")
     data_dir: Path = Field(Path("data"), description="folder of the ledger and the videos")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="a port for /metrics alone; 0: it is on the one for callers"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address for metrics_port")
     grace: float = Field(
         25.0, gt=0, le=600, description="seconds that calls under way get to finish at a shutdown"
     )
@@ -108,6 +112,8 @@ class Content(_Section):
     """What is kept on disk, and for how long."""
 
     keep_days: float = Field(30, gt=0, description="days that a video is kept")
+    prompt_days: float = Field(90, gt=0, description="days that a prompt is kept")
+    row_days: float = Field(365, gt=0, description="days that the ledger remembers a job")
     max_bytes: int = Field(50_000_000_000, gt=0, description="all videos together")
     video_bytes: int = Field(2_000_000_000, gt=0, description="one video at most")
     input_bytes: int = Field(5_000_000_000, gt=0, description="input images waiting, together")
@@ -130,6 +136,14 @@ class Requests(_Section):
     )
 
 
+class Limits(_Section):
+    """What one caller may ask of the gateway."""
+
+    requests: int = Field(600, ge=1, description="requests a minute with one caller's keys")
+    queued: int = Field(200, ge=1, description="videos of one caller that wait at once")
+    wrong_keys: int = Field(20, ge=1, description="wrong keys a minute from one address")
+
+
 class Settings(BaseSettings):
     """All settings. Build with `load_settings`."""
 
@@ -148,6 +162,7 @@ class Settings(BaseSettings):
     timeouts: Timeouts = Timeouts()
     content: Content = Content()
     requests: Requests = Requests()
+    limits: Limits = Limits()
 
     @classmethod
     def settings_customise_sources(
@@ -255,6 +270,8 @@ def _sums(settings: Settings) -> Iterator[str]:
         yield "polling: expected <= max_wait <= task_life must hold"
     if polling.interval > polling.max_wait:
         yield "polling.interval: must not be longer than max_wait"
+    if content.row_days < max(content.keep_days, content.prompt_days):
+        yield "content.row_days: must not be less than keep_days or prompt_days"
     if content.video_bytes > content.max_bytes:
         yield "content.video_bytes: must not be more than max_bytes"
     for size in settings.requests.sizes:

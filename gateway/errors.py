@@ -6,7 +6,8 @@
     |-- LedgerError
     |   |-- LedgerFull         no room on the disk: nothing was committed, try again later
     |   |-- LedgerBroken       it can't be trusted any more: the process stops
-    |   `-- StateConflict      the job is not in the state that the transition expects
+    |   |-- StateConflict      the job is not in the state that the transition expects
+    |   `-- RepeatConflict     an Idempotency-Key came back with another request
     |-- NotAVideo              the bytes that came are not a whole MP4
     |-- InputsFull             no room for another waiting input image
     `-- RequestError           the caller's request can't be met: status, code, param, message
@@ -49,6 +50,10 @@ class LedgerBroken(LedgerError):
 
 class StateConflict(LedgerError):
     """The row was not in the state that the transition expects. Nothing was written."""
+
+
+class RepeatConflict(LedgerError):
+    """An Idempotency-Key came back with another request. Nothing was written."""
 
 
 class NotAVideo(GatewayError):

@@ -34,18 +34,19 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     },
     State.SUBMITTING: {
         State.QUEUED: "the POST was proven refused or unsent",
+        State.CANCELLED: "the same, and its caller has deleted it meanwhile",
         State.RUNNING: "upstream accepted it and named it",
         State.FAILED: "upstream refused it for good, or nobody can tell whether a task exists",
     },
     State.RUNNING: {
         State.RUNNING: "upstream reported progress, or a poll told nothing new",
         State.FETCHING: "upstream is done",
-        State.FAILED: "upstream reported a failure, lost it, or took longer than task_life",
+        State.FAILED: "upstream failed, lost it, took longer than task_life; or it was deleted",
     },
     State.FETCHING: {
         State.FETCHING: "a download was cut off and will go on",
         State.COMPLETED: "the content is here, whole, verified, fsynced",
-        State.FAILED: "the content could not be fetched while upstream kept it",
+        State.FAILED: "the content could not be fetched in time; or it was deleted",
     },
     State.COMPLETED: {},
     State.FAILED: {},
@@ -95,10 +96,26 @@ class Job:
     content_bytes: int | None = None
     error_code: str | None = None
     error_message: str | None = None
+    fingerprint: str | None = None
+    """The SHA-256 of all that its caller asked for: tells a repeated request from another one."""
+    repeats: int = 0
+    """The highest count of an SDK's retry that was answered with this job."""
+    deleted_at: float | None = None
+    """Its caller no longer sees it; a task upstream goes on, and keeps its slot."""
+    fetched_at: float | None = None
+    """When its caller first had its content whole. Never evicted for room before that."""
+    content_lost: bool = False
+    """The stored bytes no longer hold: to be fetched again while upstream has them."""
+    content_gone: bool = False
+    """The content is no longer kept; the object stays."""
 
     def with_input(self, sha256: str, media_type: str) -> "Job":
         """The job with an input image, named by the SHA-256 of its bytes."""
         return replace(self, input_sha256=sha256, input_type=media_type)
+
+    def asked_by(self, fingerprint: str) -> "Job":
+        """The job with the fingerprint of the request that asks for it."""
+        return replace(self, fingerprint=fingerprint)
 
 
 class Kind(StrEnum):
@@ -176,10 +193,17 @@ class JobMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A job's columns changed and its state did not: other processes must see it."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """A call upstream ended."""
 
     call: Call
 
 
-Event = JobMoved | CallEnded
+Event = JobMoved | JobChanged | CallEnded

@@ -6,6 +6,7 @@ from typing import Protocol
 import structlog
 from starlette.requests import Request
 
+from gateway.api.limits import Bounds
 from gateway.config import is_loopback
 from gateway.errors import RequestError
 from gateway.job import Caller, Key
@@ -20,24 +21,26 @@ class KeyBook(Protocol):
 
 
 class Auth:
-    """Finds the caller of a request. `everybody`: the caller of open mode; None: keys are
-    needed.
-    """
+    """Finds the caller of a request. `everybody`: the caller of open mode, or None."""
 
-    def __init__(self, keys: KeyBook, everybody: Caller | None) -> None:
+    def __init__(self, keys: KeyBook, bounds: Bounds, everybody: Caller | None) -> None:
         self._keys = keys
+        self._bounds = bounds
         self._everybody = everybody
 
-    def caller(self, request: Request) -> Caller:
-        """Raises RequestError 401 or 403. From here on the log says who called."""
-        caller = self._caller(request)
-        structlog.contextvars.bind_contextvars(caller=caller.name)
-        return caller
-
-    def _caller(self, request: Request) -> Caller:
+    async def caller(self, request: Request) -> Caller:
+        """Raises RequestError 401, 403 or 429. From here on the log says who called."""
         if self._everybody is not None:
             self._check_loopback(request)
-            return self._everybody
+            caller = self._everybody
+        else:
+            caller = await self._holder(request)
+        structlog.contextvars.bind_contextvars(caller=caller.name)
+        await self._bounds.count_request(caller.id)
+        return caller
+
+    async def _holder(self, request: Request) -> Caller:
+        """Whose key it is."""
         given = request.headers.get("authorization", "").strip()
         scheme, _, rest = given.partition(" ")
         key = rest.strip() if scheme.lower() == "bearer" else given
@@ -48,6 +51,7 @@ class Auth:
             found = self._keys.key(wanted)
             if found and hmac.compare_digest(found.digest, wanted) and found.revoked_at is None:
                 return found.caller
+        await self._bounds.count_wrong_key(request.client.host if request.client else "")
         raise _unauthorized("This API key is not known to the gateway, or was revoked.")
 
     def _check_loopback(self, request: Request) -> None:

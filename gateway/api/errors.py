@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.wire import json_response
-from gateway.errors import InputsFull, LedgerBroken, LedgerFull, RequestError
+from gateway.errors import InputsFull, LedgerBroken, LedgerFull, RepeatConflict, RequestError
 
 log = structlog.get_logger()
 
@@ -36,11 +36,19 @@ def envelope(
     return json_response({"error": error}, status, headers)
 
 
+def no_such_video() -> RequestError:
+    """The one answer to every id that is not the caller's, however odd."""
+    message = "There is no such video among yours."
+    return RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
+
+
 def _of_a_request(_request: Request, error: RequestError) -> Response:
     return envelope(error.status, error.message, error.code, error.param, error.headers)
 
 
 def _of_the_framework(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 404 and request.scope["path"].startswith("/v1/videos/"):
+        return _of_a_request(request, no_such_video())  # an id with a path in it
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_")
     messages = {
@@ -50,6 +58,12 @@ def _of_the_framework(request: Request, error: HTTPException) -> Response:
     }
     message = messages.get(error.status_code, f"{error.detail or phrase}")
     return envelope(error.status_code, message, code, headers=error.headers)
+
+
+def _of_another_request(_request: Request, _error: Exception) -> Response:
+    message = "This Idempotency-Key was used for another request. Use a new one for each video."
+    code = "idempotency_key_reused"
+    return envelope(409, message, code, "Idempotency-Key", NO_RETRY)
 
 
 def _of_a_full_disk(_request: Request, error: Exception) -> Response:
@@ -64,9 +78,16 @@ def _unplanned(_request: Request, error: Exception) -> Response:
     return envelope(500, "The gateway failed in a way that it was not built for.", "internal_error")
 
 
+def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
+    """Nobody reads this answer; nothing was accepted."""
+    return envelope(400, "The request's body ended before its end.", "incomplete_body")
+
+
 HANDLERS: dict[Any, Any] = {
     RequestError: _of_a_request,
     HTTPException: _of_the_framework,
+    ClientDisconnect: _of_a_caller_gone,
+    RepeatConflict: _of_another_request,
     LedgerFull: _of_a_full_disk,
     InputsFull: _of_a_full_disk,
     LedgerBroken: _of_a_full_disk,

@@ -1,21 +1,30 @@
-"""`GET` and `HEAD /v1/videos/{id}/content`: the MP4 from the gateway's own disk, whole or one range
-of it.
+"""`GET` and `HEAD /v1/videos/{id}/content`: the MP4 from the gateway's own disk, or one range of
+it.
+
+The ETag is the content's SHA-256, so that whatever a caller holds can be told from what is here.
 """
 
 import asyncio
 import os
 import re
+from collections.abc import Awaitable, Callable
 from typing import BinaryIO
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.errors import NO_RETRY
 from gateway.api.videos import Videos
+from gateway.clock import Clock
 from gateway.content.videos import VideoStore
-from gateway.errors import RequestError
+from gateway.errors import RequestError, StateConflict
 from gateway.job import Job, State
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.transitions import note
+
+log = structlog.get_logger()
 
 CHUNK = 256 * 1024
 """Bytes of a message: at 64 KiB a gigabyte costs 0.93 s of CPU, at 256 KiB 0.40."""
@@ -24,55 +33,113 @@ _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 class Files:
-    """The endpoint of a video's content."""
+    """The endpoint of a video's content. `ttl`: seconds that upstream keeps a finished video."""
 
-    def __init__(self, videos: Videos, store: VideoStore) -> None:
+    def __init__(
+        self, videos: Videos, store: VideoStore, ledger: Ledger, clock: Clock, ttl: float
+    ) -> None:
         self._videos = videos
         self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._ttl = ttl
 
     async def content(self, request: Request) -> Response:
-        job = self._videos.own(request)
+        job = await self._videos.own(request)
         if request.query_params.get("variant", "video") != "video":
             message = "variant must be video: the upstream offers no other."
             raise RequestError(400, message, code="invalid_value", param="variant")
         _check_state(job)
-        file = await self._store.open(job.id)
+        etag = f'"{job.content_sha256}"'
+        if not _matches(request.headers.get("if-match", "*"), etag):
+            message = "This video's content is not the one that If-Match names."
+            raise RequestError(412, message, code="precondition_failed", param="If-Match")
+        if _matches(request.headers.get("if-none-match", ""), etag):
+            return Response(status_code=304, headers={"etag": etag})
+        file = await self._store.open(job.id, job.content_sha256)
         if file is None:
-            message = "This video's content is no longer kept."
-            raise RequestError(410, message, code="content_gone", headers=NO_RETRY)
-        return ContentResponse(file, job, request)
+            raise await self._lose(job)
+        return ContentResponse(file, job.id, etag, request, lambda: self._fetched(job))
+
+    async def _lose(self, job: Job) -> RequestError:
+        """The bytes don't hold any more. They are fetched again while upstream has them."""
+        log.error("stored content no longer holds", job=job.id)
+        await self._store.remove(job.id)
+        job = self._ledger.job(job.id) or job
+        may_come_back = self._clock.now() - (job.finished or 0.0) < self._ttl
+        lost = {"content_lost": may_come_back, "content_gone": not may_come_back}
+        await self._ledger.commit(note(job, lost | {"misses": 0, "retry": 0.0}))
+        return _being_fetched() if may_come_back else _gone()
+
+    async def _fetched(self, job: Job) -> None:
+        """Its caller has all of it: from now on it may go when room is needed."""
+        if job.fetched_at is None:
+            try:
+                await self._ledger.commit(note(job, {"fetched_at": self._clock.wall()}))
+            except StateConflict:
+                log.warning("a fetched video is no longer in the ledger", job=job.id)
 
 
 def _check_state(job: Job) -> None:
-    if job.state is State.COMPLETED:
-        return
     if job.state is State.FAILED:
         message = f"This video failed: {job.error_message}"
         raise RequestError(404, message, code="content_not_available", headers=NO_RETRY)
-    message = "This video is not finished yet. Poll it until its status is completed."
-    raise RequestError(404, message, code="content_not_ready", headers=NO_RETRY)
+    if job.state is not State.COMPLETED:
+        message = "This video is not finished yet. Poll it until its status is completed."
+        raise RequestError(404, message, code="content_not_ready", headers=NO_RETRY)
+    if job.content_gone:
+        raise _gone()
+    if job.content_lost:
+        raise _being_fetched()
+
+
+def _gone() -> RequestError:
+    message = "This video's content is no longer kept."
+    return RequestError(410, message, code="content_gone", headers=NO_RETRY)
+
+
+def _being_fetched() -> RequestError:
+    message = "This video's content was damaged here and is being fetched again."
+    return RequestError(404, message, code="content_not_ready", headers=NO_RETRY)
+
+
+def _matches(header: str, etag: str) -> bool:
+    """Whether an If-Match or If-None-Match names this content."""
+    names = [name.strip().removeprefix("W/") for name in header.split(",")]
+    return "*" in names or etag in names
 
 
 class ContentResponse(Response):
-    """An open file, streamed: what was opened is read to its end, whatever happens to its name."""
+    """An open file, streamed: what was opened is read to its end, whatever happens to its name.
 
-    def __init__(self, file: BinaryIO, job: Job, request: Request) -> None:
+    `fetched` is called once the last byte of the content has been sent.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        key: str,
+        etag: str,
+        request: Request,
+        fetched: Callable[[], Awaitable[None]],
+    ) -> None:
         self._file = file
+        self._request = request
+        self._fetched = fetched
         self._send_body = request.method != "HEAD"
-        size = os.fstat(file.fileno()).st_size
-        etag = f'"{job.content_sha256}"'
+        self._size = os.fstat(file.fileno()).st_size
         headers = {
             "accept-ranges": "bytes",
-            "content-disposition": f'inline; filename="{job.id}.mp4"',
+            "content-disposition": f'inline; filename="{key}.mp4"',
             "content-type": "video/mp4",
             "etag": etag,
         }
         try:
-            self._begin, self._end = 0, size
+            self._begin, self._end = 0, self._size
             wanted = request.headers.get("range")
             if wanted and request.headers.get("if-range", etag) == etag:
-                self._begin, self._end = read_range(wanted, size)
-                headers["content-range"] = f"bytes {self._begin}-{self._end - 1}/{size}"
+                self._begin, self._end = read_range(wanted, self._size)
+                headers["content-range"] = f"bytes {self._begin}-{self._end - 1}/{self._size}"
             headers["content-length"] = str(self._end - self._begin)
         except RequestError:
             file.close()
@@ -87,15 +154,19 @@ class ContentResponse(Response):
         with self._file as file:
             await send({"type": "http.response.start", **start})
             file.seek(self._begin)
+            heard = False  # whether somebody was still there for the last bytes
             left = self._end - self._begin if self._send_body else 0
             while left:
                 chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
                 if not chunk:
                     raise OSError("the content is shorter than it was")
                 left -= len(chunk)
+                heard = bool(left) or not await self._request.is_disconnected()
                 await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
             if not self._send_body:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._send_body and self._end == self._size and heard:
+            await self._fetched()
 
 
 def read_range(value: str, size: int) -> tuple[int, int]:

@@ -5,27 +5,43 @@ bytes, never by its name or the type that the client gave it.
 """
 
 import asyncio
+import base64
+import binascii
+import hashlib
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass, replace
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
 import orjson
 from PIL import Image, UnidentifiedImageError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.config import Requests
 from gateway.errors import RequestError
 
-FIELDS = ("prompt", "model", "size", "seconds", "input_reference")
+IMAGE = "input_reference"
+FIELDS = ("prompt", "model", "size", "seconds", IMAGE)
+IMAGE_URL = f"{IMAGE}[image_url]"
+FILE_ID = f"{IMAGE}[file_id]"
 
-MOST_PIXELS = 40_000_000
-"""Width x height of an input image at most: an 8K frame has 33 million."""
+MOST_PIXELS = 25_000_000
+"""Width x height of an input image at most: what a check of one may take in memory follows it."""
 
-OVERHEAD = 64 * 1024
-"""Bytes of a request beside its image: fields, boundaries, part headers."""
+MOST_TEXT = 64 * 1024
+"""Bytes of a form's text fields at most; a prompt of 999 characters has 4 KB."""
+
+SPOOL = 256 * 1024
+"""Bytes of an image held in memory; what is more goes to a file."""
+
+
+def most_body(allowed: Requests) -> int:
+    """Bytes of a request's body at most: an image in base64, and the fields beside it."""
+    return allowed.image_bytes * 4 // 3 + 2 * MOST_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,48 +61,161 @@ class Wanted:
     model: str
     size: str
     seconds: int
-    image: InputImage | None
+    image: InputImage | None = None
+
+    def fingerprint(self, sha256: str | None) -> str:
+        """The SHA-256 of all that is asked for; `sha256` is the image's."""
+        asked = [self.prompt, self.model, self.size, self.seconds, sha256]
+        return hashlib.sha256(orjson.dumps(asked)).hexdigest()
 
 
-@asynccontextmanager
-async def read_wanted(request: Request, allowed: Requests) -> AsyncIterator[Wanted]:
-    """Read the body; the image stays readable as long as the block lasts. Raises RequestError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        yield _check(_read_json(await request.body()), None, allowed)
-    elif kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        prompt_bytes = 4 * allowed.prompt_chars + 1024
-        async with request.form(max_files=1, max_fields=20, max_part_size=prompt_bytes) as form:
-            fields = form.multi_items()
-            for name, _ in fields:
-                if len(form.getlist(name)) > 1:
-                    raise _bad(name, "is given more than once")
-            values = {name: value for name, value in fields if isinstance(value, str)}
-            files = {name: value for name, value in fields if isinstance(value, UploadFile)}
-            _check_names(files.keys() | values.keys())
-            image = await _read_image(files.pop("input_reference", None), allowed)
-            for name in files:
-                raise _bad(name, "must be text, not a file")
-            yield _check(values, image, allowed)
-    else:
+class Uploads:
+    """Reads what callers ask for. `allowed`: the settings of what they may."""
+
+    def __init__(self, allowed: Requests) -> None:
+        self._allowed = allowed
+        # A JSON body must be held whole: two at once, and the others wait to be read.
+        self._bodies = asyncio.Semaphore(2)
+        # Images are checked one by one: a progressive JPEG takes 6 bytes of memory a pixel.
+        self._decoders = asyncio.Semaphore(1)
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[Wanted]:
+        """Read the body; its image is readable while the block lasts. Raises RequestError."""
+        wanted, file = await self._read(request)
+        if file is None:
+            yield wanted
+            return
+        with file:
+            size = file.seek(0, 2)
+            async with self._decoders:
+                kind = await asyncio.to_thread(_image_type, file)
+            yield replace(wanted, image=InputImage(file, size, kind))
+
+    async def _read(self, request: Request) -> tuple[Wanted, BinaryIO | None]:
+        """What is asked for, and its image, not yet checked."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            async with self._bodies:
+                return _from_json(await request.body(), self._allowed)
+        if kind == "multipart/form-data":
+            return _from_form(await _parse(request), self._allowed)
+        if kind == "application/x-www-form-urlencoded":
+            form = await request.form(max_fields=20, max_part_size=most_body(self._allowed))
+            return _from_form(form, self._allowed)
         message = "Send multipart/form-data or application/json."
         raise RequestError(415, message, code="unsupported_media_type", param="content-type")
 
 
-def _read_json(body: bytes) -> Mapping[str, Any]:
+class _Parser(MultiPartParser):
+    """Starlette's, but a `data:` URL in a field is spooled to a file as an upload is."""
+
+    @property
+    def field(self) -> str | None:
+        """The field that is being read."""
+        name = self._current_part.field_name
+        return name[:100] if name else None
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        part = self._current_part
+        if part.field_name == IMAGE_URL and part.file is None:
+            spool = SpooledTemporaryFile(max_size=self.spool_max_size)  # noqa: SIM115
+            self._files_to_close_on_error.append(spool)
+            part.file = UploadFile(cast("BinaryIO", spool), size=0)
+
+
+async def _parse(request: Request) -> FormData:
+    parser = _Parser(
+        request.headers, request.stream(), max_files=1, max_fields=20, max_part_size=MOST_TEXT
+    )
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        message = f"{parser.field}: {error.message}" if parser.field else error.message
+        raise RequestError(400, message, code="invalid_form", param=parser.field) from error
+
+
+def _from_form(form: FormData, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
+    """What a form asks for, and its image, not yet checked."""
+    values: dict[str, Any] = {}
+    image: BinaryIO | None = None
+    try:
+        for name, value in form.multi_items():
+            if name in values or (name in (IMAGE, IMAGE_URL) and image is not None):
+                raise _bad(name, "is given more than once")
+            if isinstance(value, UploadFile) and name == IMAGE:
+                _check_bytes(value.size or 0, allowed)
+                image = value.file
+            elif isinstance(value, UploadFile) and name == IMAGE_URL:
+                image = _from_url(value.file.read().decode("latin-1"), allowed)
+                value.file.close()
+            elif isinstance(value, UploadFile):
+                raise _bad(name[:100], "must be text, not a file")
+            elif name == IMAGE_URL:
+                image = _from_url(value, allowed)
+            else:
+                values[name] = value
+        return _check(values, allowed), image
+    except RequestError:
+        for _, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                value.file.close()
+        raise
+
+
+def _from_json(body: bytes, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
+    """What a JSON object asks for, and the image in it, not yet checked."""
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise RequestError(400, "The body is not valid JSON.", code="invalid_json") from None
     if not isinstance(values, dict):
         raise RequestError(400, "The body must be a JSON object.", code="invalid_json")
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: value for name, value in values.items() if value is not None}
+    image = values.pop(IMAGE, None)
+    wanted = _check(values, allowed)
+    if image is None:
+        return wanted, None
+    if isinstance(image, dict):
+        if image.get("file_id") is not None or set(image) - {"image_url", "file_id"}:
+            raise _not_taken()
+        image = image.get("image_url")
+    if not isinstance(image, str):
+        raise _not_taken()
+    return wanted, _from_url(image, allowed)
 
 
-def _check(values: Mapping[str, Any], image: InputImage | None, allowed: Requests) -> Wanted:
-    _check_names(values.keys())
-    if "input_reference" in values:
-        raise _bad("input_reference", "must be a file: a PNG or JPEG, sent as multipart/form-data")
+def _from_url(url: str, allowed: Requests) -> BinaryIO:
+    """The image in a `data:` URL. Nothing is ever fetched: callers must not reach inside."""
+    kind, _, encoded = url.partition(",")
+    if not kind.startswith("data:") or not kind.endswith(";base64"):
+        raise _not_taken()
+    _check_bytes(len(encoded) * 3 // 4 - encoded[-2:].count("="), allowed)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _bad(IMAGE, "is not valid base64 after `data:...;base64,`") from None
+    file = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by read_wanted
+    file.write(data)
+    return cast("BinaryIO", file)
+
+
+def _not_taken() -> RequestError:
+    what = "must be a PNG or JPEG file, or its bytes as a `data:image/...;base64,` URL"
+    return _bad(IMAGE, f"{what}; other URLs and file ids are not fetched")
+
+
+def _check_bytes(size: int, allowed: Requests) -> None:
+    if size > allowed.image_bytes:
+        message = f"{IMAGE} must have at most {allowed.image_bytes} bytes, and has {size}."
+        raise RequestError(413, message, code="image_too_large", param=IMAGE)
+
+
+def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
+    _check_names(values)
+    if IMAGE in values or FILE_ID in values:
+        raise _not_taken()
     prompt = values.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise _bad("prompt", "is required: a text of what the video shows")
@@ -103,13 +232,12 @@ def _check(values: Mapping[str, Any], image: InputImage | None, allowed: Request
         _one_of("model", values.get("model"), allowed.models),
         _one_of("size", values.get("size"), allowed.sizes),
         int(_one_of("seconds", seconds, [str(length) for length in allowed.seconds])),
-        image,
     )
 
 
-def _check_names(names: Any) -> None:
+def _check_names(names: Iterable[str]) -> None:
     for name in sorted(names):
-        if name not in FIELDS:
+        if name not in (*FIELDS, FILE_ID):
             raise _bad(name[:100], f"is unknown; there are {', '.join(FIELDS)}")
 
 
@@ -121,24 +249,14 @@ def _one_of(name: str, value: object, allowed: list[str]) -> str:
     return value
 
 
-async def _read_image(upload: UploadFile | None, allowed: Requests) -> InputImage | None:
-    if upload is None:
-        return None
-    size = upload.size or 0
-    if size > allowed.image_bytes:
-        message = f"input_reference must have at most {allowed.image_bytes} bytes, and has {size}."
-        raise RequestError(413, message, code="image_too_large", param="input_reference")
-    kind = await asyncio.to_thread(_image_type, upload.file)
-    return InputImage(upload.file, size, kind)
-
-
 def _image_type(file: BinaryIO) -> str:
     """The media type of a whole PNG or JPEG. Raises RequestError for anything else."""
     file.seek(0)
     try:
         with warnings.catch_warnings(), Image.open(file, formats=("PNG", "JPEG")) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            kind = Image.MIME[image.format or ""]
+            # A JPEG of several pictures, as telephones make them, is "MPO" to Pillow.
+            kind = "image/png" if image.format == "PNG" else "image/jpeg"
             if image.width * image.height > MOST_PIXELS:
                 raise _bad("input_reference", f"must have at most {MOST_PIXELS} pixels")
             if kind == "image/png":

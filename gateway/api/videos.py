@@ -1,5 +1,7 @@
-"""`POST /v1/videos` and `GET /v1/videos/{id}`: accept a job, tell how it stands."""
+"""The endpoints of a video object: accept a job, tell how it stands, list, delete."""
 
+import hashlib
+import re
 from secrets import token_hex
 
 import structlog
@@ -7,65 +9,121 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import Auth
-from gateway.api.errors import NO_RETRY
-from gateway.api.uploads import Wanted, read_wanted
+from gateway.api.errors import no_such_video
+from gateway.api.limits import Bounds
+from gateway.api.uploads import Uploads, Wanted
 from gateway.api.wire import Wire, json_response
 from gateway.clock import Clock
-from gateway.config import Requests
 from gateway.content.inputs import InputStore
-from gateway.errors import RequestError
+from gateway.content.videos import VideoStore
+from gateway.errors import RequestError, StateConflict
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import accept
+from gateway.ledger.transitions import Repeat, accept, delete_job, note
 
 log = structlog.get_logger()
 
+PAGE = 20
+MOST_IN_A_PAGE = 100
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
 
 class Videos:
-    """The endpoints of a video object. A caller reaches its own only; any other id is the same
-    404.
-    """
+    """A caller reaches its own videos only; any other id is the same 404."""
 
     def __init__(
         self,
         ledger: Ledger,
         inputs: InputStore,
+        store: VideoStore,
         auth: Auth,
+        bounds: Bounds,
+        uploads: Uploads,
         wire: Wire,
-        allowed: Requests,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._inputs = inputs
+        self._store = store
         self._auth = auth
+        self._bounds = bounds
+        self._uploads = uploads
         self._wire = wire
-        self._allowed = allowed
         self._clock = clock
 
     async def create(self, request: Request) -> Response:
         """Accept a job. Answered once it is durable, its input image first."""
-        caller = self._auth.caller(request)
-        async with read_wanted(request, self._allowed) as wanted:
-            job = await self._accept(caller, wanted)
+        caller = await self._auth.caller(request)
+        repeat = _repeat(request)
+        self._bounds.check_queue(self._ledger.live.queued[caller.id])
+        async with self._uploads.read(request) as wanted:
+            job = await self._accept(caller, wanted, repeat)
         structlog.contextvars.bind_contextvars(job=job.id)
-        log.info("job accepted")
-        return json_response(self._wire.video(job, request))
+        return self._object(job, request)
 
     async def retrieve(self, request: Request) -> Response:
         """How a job stands. Costs upstream nothing."""
-        return json_response(self._wire.video(self.own(request), request))
+        return self._object(await self.own(request), request)
 
-    def own(self, request: Request) -> Job:
-        """The caller's job that the path names. Raises RequestError 401, 404."""
-        caller = self._auth.caller(request)
+    async def list(self, request: Request) -> Response:
+        """The caller's videos, a page at a time."""
+        caller = await self._auth.caller(request)
+        query = request.query_params
+        limit = _read_limit(query.get("limit"))
+        order = query.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise _bad("order", "must be asc or desc")
+        after = None
+        if "after" in query:
+            after = self._ledger.job(query["after"])
+            if after is None or after.caller != caller.id:
+                raise _bad("after", "must be the id of one of your videos")
+        jobs = self._ledger.jobs_of(caller.id, after, limit + 1, newest_first=order == "desc")
+        page = [self._wire.video(job, request) for job in jobs[:limit]]
+        return json_response(
+            {
+                "object": "list",
+                "data": page,
+                "first_id": page[0]["id"] if page else None,
+                "last_id": page[-1]["id"] if page else None,
+                "has_more": bool(page) and len(jobs) > limit,
+            }
+        )
+
+    async def delete(self, request: Request) -> Response:
+        """Queued: never sent. Under way: gone for the caller, paid for all the same. Else: gone."""
+        job = await self.own(request)
+        while True:
+            try:
+                (job,) = (await self._ledger.commit(delete_job(job, self._clock.wall()))).jobs
+                break
+            except StateConflict:  # it moved on meanwhile: delete it where it is now
+                job = self._ledger.job(job.id) or job
+        if job.state is State.COMPLETED:
+            await self._store.remove(job.id)
+            gone = {"content_gone": True, "content_lost": False}
+            await self._ledger.commit(note(job, gone))
+        if job.input_sha256 is not None:
+            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
+        log.info("job deleted", state=job.state)
+        return json_response({"id": job.id, "object": "video.deleted", "deleted": True})
+
+    async def own(self, request: Request) -> Job:
+        """The caller's job that the path names. Raises RequestError 401, 404, 429."""
+        caller = await self._auth.caller(request)
         job = self._ledger.job(request.path_params["id"])
-        if job is None or job.caller != caller.id or job.state is State.CANCELLED:
-            message = "There is no such video among yours."
-            raise RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
+        if job is None or job.caller != caller.id or job.deleted_at is not None:
+            raise no_such_video()
         structlog.contextvars.bind_contextvars(job=job.id)
         return job
 
-    async def _accept(self, caller: Caller, wanted: Wanted) -> Job:
+    def _object(self, job: Job, request: Request) -> Response:
+        headers = self._wire.headers(job)
+        return json_response(self._wire.video(job, request), headers=headers)
+
+    async def _accept(self, caller: Caller, wanted: Wanted, repeat: Repeat) -> Job:
+        """The job, committed; or the one that the same request made before."""
         job = Job(
             id=f"video_{token_hex(16)}",
             caller=caller.id,
@@ -79,9 +137,45 @@ class Videos:
         )
         image = wanted.image
         if image is None:
-            return (await self._ledger.commit(accept(job))).jobs[0]
+            return await self._commit(job.asked_by(wanted.fingerprint(None)), repeat)
         sha256 = await self._inputs.digest(image.file)
+        job = job.with_input(sha256, image.type).asked_by(wanted.fingerprint(sha256))
         with self._inputs.hold(sha256):
             await self._inputs.spool(image.file, sha256, image.size)
-            job = job.with_input(sha256, image.type)
-            return (await self._ledger.commit(accept(job))).jobs[0]
+            accepted = await self._commit(job, repeat)
+        self._inputs.free(sha256, self._ledger.live.needs_input)  # a repeated one needs it no more
+        return accepted
+
+    async def _commit(self, job: Job, repeat: Repeat) -> Job:
+        change = await self._ledger.commit(accept(job, repeat))
+        if change.found is None:
+            log.info("job accepted", job=job.id)
+            return change.jobs[0]
+        log.info("the same request again", job=change.found.id)
+        if change.found.deleted_at is not None:
+            raise no_such_video()
+        return self._ledger.job(change.found.id) or change.found
+
+
+def _repeat(request: Request) -> Repeat:
+    """What the request says of being the same as an earlier one."""
+    count = request.headers.get("x-stainless-retry-count", "0")
+    retry = int(count) if count.isascii() and count.isdigit() and len(count) < 3 else 0
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return Repeat(None, retry)
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise _bad("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+    return Repeat(hashlib.sha256(key.encode()).hexdigest(), retry)
+
+
+def _read_limit(value: str | None) -> int:
+    if value is None:
+        return PAGE
+    if not value.isascii() or not value.isdigit() or int(value[:4]) > MOST_IN_A_PAGE:
+        raise _bad("limit", f"must be a number from 0 to {MOST_IN_A_PAGE}")
+    return int(value)
+
+
+def _bad(field: str, what: str) -> RequestError:
+    return RequestError(400, f"{field} {what}.", code="invalid_value", param=field)

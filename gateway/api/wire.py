@@ -1,7 +1,7 @@
 """A job as callers see it: the video object, in the words of whoever asks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,18 @@ def json_response(
     return Response(orjson.dumps(value), status, headers, "application/json")
 
 
+POLL_AFTER_MS = 5000
+"""What OpenAI's SDKs are told to wait between two polls; they read it once, at the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How jobs are written. `queued_word`: the upstream's own word for a job that waits."""
+    """How jobs are written. `queued_word`: the upstream's own word for a job that waits.
 
+    `position`: a queued job's place in line, 1 for the next.
+    """
+
+    position: Callable[[Job], int]
     queued_word: str
     vocabulary: str
     public_url: str
@@ -53,8 +61,16 @@ class Wire:
             "seconds": str(job.seconds),
             "remixed_from_video_id": None,
             "error": error,
+            "queue_position": self.position(job) if job.state is State.QUEUED else None,
             "url": f"{self.base(request)}/v1/videos/{job.id}/content" if done else None,
         }
+
+    def headers(self, job: Job) -> dict[str, str]:
+        """What clients read beside the object."""
+        headers = {"openai-poll-after-ms": str(POLL_AFTER_MS)}
+        if job.state is State.QUEUED:
+            headers["x-queue-position"] = str(self.position(job))
+        return headers
 
     def base(self, request: Request) -> str:
         """How this caller reaches the gateway, without a slash at its end."""

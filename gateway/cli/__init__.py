@@ -7,9 +7,11 @@ import sys
 import typer
 
 from gateway.cli import keys
+from gateway.cli.backup import backup
 from gateway.cli.check import check
 from gateway.cli.create import create
 from gateway.cli.demo import demo
+from gateway.cli.purge import purge
 from gateway.cli.sandbox import sandbox
 from gateway.cli.serve import serve
 from gateway.errors import GatewayError, SettingsError
@@ -27,6 +29,8 @@ app.command()(demo)
 app.command()(sandbox)
 app.command()(create)
 app.command()(check)
+app.command()(backup)
+app.command()(purge)
 app.add_typer(keys.app, name="keys")
 
 

@@ -46,12 +46,26 @@ def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.server.trusted_proxies),
-        forwarded_allow_ips=settings.server.trusted_proxies,
+        proxy_headers=False,  # `api/proxies.py` reads them
         timeout_graceful_shutdown=int(settings.server.grace),
     )
-    server = Server(config, gateway)
+    server = Server(config, gateway, _metrics_config(settings, gateway))
     return server
+
+
+def _metrics_config(settings: Settings, gateway: Gateway) -> uvicorn.Config | None:
+    """The listener of /metrics, where it has one of its own."""
+    if not settings.server.metrics_port:
+        return None
+    return uvicorn.Config(
+        gateway.metrics_app,
+        host=settings.server.metrics_host,
+        port=settings.server.metrics_port,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 class Server(uvicorn.Server):
@@ -59,15 +73,27 @@ class Server(uvicorn.Server):
     through.
     """
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, metrics: uvicorn.Config | None
+    ) -> None:
         super().__init__(config)
         self.gateway = gateway
+        self._metrics = uvicorn.Server(metrics) if metrics else None
         self.exit_status = 0
         self._up = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._metrics is not None:
+            self._metrics.config.load()
+            self._metrics.lifespan = self._metrics.config.lifespan_class(self._metrics.config)
+            await self._metrics.startup()
         self._up.set()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        if self._metrics is not None:
+            await self._metrics.shutdown()
+        await super().shutdown(sockets)
 
     async def wait_started(self, serving: "asyncio.Task[None]") -> bool:
         """Wait until requests are answered, or until `serving` has ended without."""

@@ -47,6 +47,7 @@ class VideoStore:
         self._max_bytes = max_bytes
         self._video_bytes = video_bytes
         self._largest = TYPICAL
+        self._checked: set[str] = set()
         self._cache = Cache(
             str(self._folder),
             disk=_VideoDisk,
@@ -73,12 +74,21 @@ class VideoStore:
         self._largest = max(self._largest, part.offset)
         return Stored(sha256, part.offset)
 
-    async def open(self, key: str) -> BinaryIO | None:
-        """The video, open for reading; None: it is not here. Whoever opened it may read it to its
-        end.
+    async def open(self, key: str, sha256: str | None) -> BinaryIO | None:
+        """The video, open for reading; None: it is not here, or is not what `sha256` names.
+
+        Whoever opened it may read it to its end. The bytes are checked once by each process.
         """
-        file: BinaryIO | None = await asyncio.to_thread(self._cache.get, key, read=True)
-        return file
+        return await asyncio.to_thread(self._open, key, sha256)
+
+    async def remove(self, key: str) -> None:
+        """Delete the video and what there is of a download of it. Whoever reads it may go on."""
+        await asyncio.to_thread(self._remove, key)
+
+    def used(self) -> int:
+        """Bytes that all videos take."""
+        volume: int = self._cache.volume()
+        return volume
 
     async def recover(self, key: str) -> Stored | None:
         """A video that was adopted just before a crash, verified again; None: there is none."""
@@ -96,7 +106,28 @@ class VideoStore:
         """
         needed = pending * self._largest
         free = shutil.disk_usage(self._folder).free - SPARE
-        return needed <= free and self._cache.volume() + needed <= self._max_bytes
+        return needed <= free and self.used() + needed <= self._max_bytes
+
+    def too_much(self, pending: int) -> bool:
+        """Whether `max_bytes` is passed by what is kept and `pending` more videos."""
+        return self.used() + pending * self._largest > self._max_bytes
+
+    def _open(self, key: str, sha256: str | None) -> BinaryIO | None:
+        file: BinaryIO | None = self._cache.get(key, read=True)
+        if file is None or key in self._checked:
+            return file
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
+            file.close()
+            return None
+        file.seek(0)
+        self._checked.add(key)
+        return file
+
+    def _remove(self, key: str) -> None:
+        self._checked.discard(key)
+        self._cache.delete(key, retry=True)
+        for path in self._parts.glob(f"{key}.*"):
+            path.unlink(missing_ok=True)
 
     def _recover(self, key: str) -> Stored | None:
         for path in self._folder.glob(f"*/{key}-*.mp4"):

@@ -15,13 +15,19 @@ from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.errors import LedgerFull, NotAVideo, StateConflict
-from gateway.job import Call, Job, Kind
+from gateway.job import Call, Job, Kind, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import settle
 from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.retry import react
-from gateway.policy.verdicts import Move, after_download, after_poll, after_submit
+from gateway.policy.verdicts import (
+    Move,
+    after_download,
+    after_poll,
+    after_refetch,
+    after_submit,
+)
 from gateway.upstream.client import Upstream
 
 log = structlog.get_logger()
@@ -62,20 +68,31 @@ class Calls:
         try:
             await self._settle(call, job, outcome)
         except StateConflict:
-            if outcome.verdict is not Verdict.ACCEPTED:
-                raise
-            # The ledger takes an upstream's id once: two jobs must never share one task.
-            repeated = Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
-            await self._settle(call, job, repeated)
+            await self._settle_otherwise(call, job, outcome)
         if job is not None and job.input_sha256 is not None:
             self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
 
+    async def _settle_otherwise(self, call: Call, job: Job | None, outcome: Outcome) -> None:
+        """The job can't go where its call's outcome would lead it."""
+        if outcome.verdict is Verdict.ACCEPTED:
+            # The ledger takes an upstream's id once: two jobs must never share one task.
+            repeated = Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
+            await self._settle(call, job, repeated)
+        else:  # its caller deleted it while its content was on the way
+            await self._settle(call, None, outcome)
+            await self._videos.remove(call.job_id or "")
+
     async def _settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
         now = self._clock.now()
-        if job is not None:  # its caller may have deleted it meanwhile: the state is guarded below
-            job = self._ledger.live.jobs.get(job.id, job)
+        if job is not None:  # it may have changed meanwhile: its state is guarded by the ledger
+            job = self._ledger.live.find(job.id) or job
         jitter = self._jitter()
         move = self._next(call.kind, job, outcome, now)
+        if job is not None and job.state is State.COMPLETED:  # its lost content was fetched again
+            move = None
+            changes = after_refetch(job, outcome, now, self._ttl)
+        else:
+            changes = move.changes if move else {}
         log.info(
             "call ended",
             account=call.account,
@@ -90,7 +107,7 @@ class Calls:
             lambda account: react(account, call.kind, outcome, now, jitter),
             job,
             move.to if move else None,
-            move.changes if move else {},
+            changes,
             outcome=outcome.verdict,
             touched=outcome.touched,
             now=now,

@@ -13,7 +13,7 @@ from gateway.engine.calls import Calls
 from gateway.errors import LedgerFull, StateConflict
 from gateway.job import State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.live import idle_tasks, is_looking
+from gateway.ledger.live import is_looking
 from gateway.ledger.transitions import reserve
 from gateway.policy.dispatch import Fetching, Rules, Running, Send, View, next_call
 from gateway.policy.window import Place
@@ -67,7 +67,7 @@ class Dispatcher:
                     await self._sleep_until(decision.until)
 
     async def _send(self, send: Send, group: asyncio.TaskGroup) -> None:
-        job = self._ledger.live.jobs.get(send.job_id) if send.job_id else None
+        job = self._ledger.live.find(send.job_id) if send.job_id else None
         try:
             change = await self._ledger.commit(
                 reserve(
@@ -104,7 +104,7 @@ class Dispatcher:
         book = live.books[self._name]
         window = self._rules.window
         book.forget(now, window.period + window.guard)
-        idle = list(idle_tasks(book))
+        idle = list(live.idle(book))
         to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
         head = live.head()
         return View(
@@ -122,7 +122,11 @@ class Dispatcher:
                 for job in idle
                 if job.state is State.RUNNING
             ],
-            fetching=[Fetching(job.id, job.retry) for job in idle if job.state is State.FETCHING],
+            fetching=[
+                Fetching(job.id, job.retry)
+                for job in idle
+                if job.state in (State.FETCHING, State.COMPLETED)
+            ],
             to_fetch=to_fetch,
             head=head.id if head else None,
             room=head is None or self._has_room(len(book.tasks) + 1),

@@ -33,7 +33,7 @@ async def recover(
     """Bring the ledger and the folder to where the engine can go on. `calls`: by account."""
     for name, account_calls in calls.items():
         for call in ledger.live.books[name].open_calls():
-            job = ledger.live.jobs.get(call.job_id) if call.job_id else None
+            job = ledger.live.find(call.job_id) if call.job_id else None
             lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED
             await account_calls.settle(call, job, Outcome(lost, "the gateway was stopped"))
     for job in list(ledger.live.fetching()):
@@ -59,4 +59,6 @@ class _Wanted:
 
     def __contains__(self, key: object) -> bool:
         job = self._ledger.job(str(key))
-        return job is not None and job.state in (State.FETCHING, State.COMPLETED)
+        if job is None or job.deleted_at is not None or job.content_gone:
+            return False
+        return job.state in (State.FETCHING, State.COMPLETED)

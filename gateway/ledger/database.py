@@ -6,6 +6,7 @@ read back: an error in one can go unseen.
 """
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,15 @@ def _migrate(engine: Engine) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
+
+
+def copy_ledger(folder: Path, target: Path) -> None:
+    """A copy of the ledger as of one moment, taken while others write. Raises StartError."""
+    try:
+        with (
+            closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as live,
+            closing(sqlite3.connect(target / FILE)) as copy,
+        ):
+            live.backup(copy)
+    except sqlite3.Error as error:
+        raise StartError(f"the ledger {folder / FILE} can't be copied: {error}") from error

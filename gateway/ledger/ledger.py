@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Boot
 from gateway.errors import LedgerBroken, StartError
-from gateway.job import Event, Job, JobMoved, Key
+from gateway.job import TERMINAL, Event, Job, JobChanged, JobMoved, Key
 from gateway.ledger import schema
 from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.live import Live
@@ -105,9 +105,34 @@ class Ledger:
         row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else read_job(row)
 
+    def jobs_of(self, caller: str, after: Job | None, limit: int, newest_first: bool) -> list[Job]:
+        """A caller's jobs that it has not deleted, in order of acceptance, at most `limit`."""
+        sign, order = ("<", "DESC") if newest_first else (">", "ASC")
+        edge = after.seq if after else 2**62 if newest_first else 0
+        sql = f"""
+            SELECT * FROM jobs WHERE caller = ? AND deleted_at IS NULL AND seq {sign} ?
+            ORDER BY seq {order} LIMIT ?
+        """  # noqa: S608 - two words of ours
+        rows = self._reader.execute(sql, (caller, edge, limit))
+        return [read_job(row) for row in rows]
+
+    def kept_before(self, finished: float, limit: int) -> list[Job]:
+        """Completed jobs that upstream finished before then and whose content is kept, oldest
+        first.
+        """
+        return self._kept("finished < ?", (finished, limit))
+
+    def kept_and_fetched(self, limit: int) -> list[Job]:
+        """Completed jobs whose content is kept and was fetched, oldest first."""
+        return self._kept("fetched_at IS NOT NULL AND 0 = ?", (0, limit))
+
+    def kept_though_deleted(self, limit: int) -> list[Job]:
+        """Completed jobs that were deleted and whose content has not been removed yet."""
+        return self._kept("deleted_at IS NOT NULL AND 0 = ?", (0, limit))
+
     def key(self, digest: str) -> Key | None:
         """A key by its digest, as committed now, by whichever process."""
-        self._catch_up()
+        self.catch_up()
         return self.live.key(digest)
 
     def _publish(self, change: Change) -> None:
@@ -115,19 +140,45 @@ class Ledger:
         for event in change.events:
             for listener in self._listeners:
                 listener(event)
-        for wake in self._wakers:
-            wake()
+        self._wake()
 
-    def _catch_up(self) -> None:
+    def _kept(self, where: str, values: tuple[float, int]) -> list[Job]:
+        sql = f"""
+            SELECT * FROM jobs WHERE state = 'completed' AND NOT content_gone AND {where}
+            ORDER BY finished LIMIT ?
+        """  # noqa: S608 - the words of the three questions above
+        return [read_job(row) for row in self._reader.execute(sql, values)]
+
+    def catch_up(self) -> None:
         """See what another process wrote: its lines in the outbox bear another writer's name."""
         (version,) = self._reader.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
-        sql = "SELECT coalesce(max(id), 0), coalesce(sum(writer <> ?), 0) FROM outbox WHERE id > ?"
-        latest, foreign = self._reader.execute(sql, (self._me, self._seen)).fetchone()
-        if foreign or self._version < 0:
+        first = self._version < 0
+        (latest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
+        self._version, since, self._seen = version, self._seen, latest
+        sql = "SELECT type, subject FROM outbox WHERE id > ? AND writer <> ?"
+        foreign = [] if first else self._reader.execute(sql, (since, self._me)).fetchall()
+        if first or any(row["type"].startswith("key.") for row in foreign):
             self.live.load_keys(read_keys(self._reader))
-        self._version, self._seen = version, max(latest, self._seen)
+        for job_id in {row["subject"] for row in foreign if row["type"].startswith("job.")}:
+            row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            if row is not None:
+                self._see(read_job(row))
+        if foreign:
+            self._wake()
+
+    def _see(self, job: Job) -> None:
+        """Take in a job that another process changed."""
+        before = self.live.jobs.get(job.id)
+        moved = before is not None and before.state is not job.state
+        event = JobMoved(before.state if before else None, job)
+        fresh = before is None and job.state not in TERMINAL
+        self.live.apply(Change(jobs=(job,), events=(event,) if moved or fresh else ()))
+
+    def _wake(self) -> None:
+        for wake in self._wakers:
+            wake()
 
 
 def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:
@@ -170,6 +221,8 @@ def run_transition(conn: Connection, transition: Transition, writer: str, at: fl
             job = event.job
             data = {"caller": job.caller, "from": event.before, "account": job.account}
             rows.append({"type": f"job.{job.state}", "subject": job.id, "data": data})
+        elif isinstance(event, JobChanged):
+            rows.append({"type": "job.changed", "subject": event.job.id, "data": {}})
     for key in change.keys:
         done = "created" if key.revoked_at is None else "revoked"
         rows.append({"type": f"key.{done}", "subject": key.id, "data": {"caller": key.caller.name}})

@@ -5,12 +5,13 @@ A picture of what is committed, brought up to date by each commit before anyone 
 goes on. It holds nothing that a restart would not read again.
 """
 
-import heapq
 import math
-from collections import defaultdict
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from gateway.job import TERMINAL, Account, Call, Job, Key, Kind, State
+from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
 from gateway.ledger.transitions import Change
 
 
@@ -66,9 +67,14 @@ class Live:
         self.books: dict[str, AccountBook] = {}
         self.jobs: dict[str, Job] = {}
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
+        self.queued: Counter[str] = Counter()
+        """Jobs that wait, by caller."""
+        self.lost: dict[str, Job] = {}
+        """Completed jobs whose content is to be fetched again."""
         self._line: list[tuple[int, str]] = []
+        """The queue, first come first: `seq` and id."""
         self._keys: dict[str, Key] = {}
-        self._inputs: defaultdict[str, int] = defaultdict(int)
+        self._inputs: Counter[str] = Counter()
 
     def load(
         self,
@@ -100,29 +106,39 @@ class Live:
             else:
                 calls.pop(call.id, None)
         for job in change.jobs:
-            before = self.jobs.get(job.id)
-            if before is not None:
-                self.counts[before.state] -= 1
-            self.counts[job.state] += 1
             self._place(job)
+        for event in change.events:
+            if isinstance(event, JobMoved):
+                if event.before is not None:
+                    self.counts[event.before] -= 1
+                self.counts[event.job.state] += 1
         for key in change.keys:
             self._keys[key.digest] = key
 
     def head(self) -> Job | None:
         """First in line."""
-        while self._line:
-            job = self.jobs.get(self._line[0][1])
-            if job is not None and job.state is State.QUEUED:
-                return job
-            heapq.heappop(self._line)
-        return None
+        return self.jobs[self._line[0][1]] if self._line else None
+
+    def position(self, job: Job) -> int:
+        """How many are before it in line, and itself: 1 is next."""
+        return bisect_left(self._line, (job.seq, job.id)) + 1
 
     def key(self, digest: str) -> Key | None:
         return self._keys.get(digest)
 
+    def find(self, job_id: str) -> Job | None:
+        """A job that a call may be made for."""
+        return self.jobs.get(job_id) or self.lost.get(job_id)
+
+    def idle(self, book: AccountBook) -> Iterator[Job]:
+        """An account's tasks, and its lost content, with no call under way."""
+        busy = {call.job_id for call in book.open_calls()}
+        lost = (job for job in self.lost.values() if job.account == book.account.name)
+        return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
+
     def needs_input(self, sha256: str) -> bool:
         """Whether a job that is not yet accepted upstream has this input image."""
-        return self._inputs.get(sha256, 0) > 0
+        return self._inputs[sha256] > 0
 
     def fetching(self) -> Iterator[Job]:
         """Jobs whose content is on its way here."""
@@ -132,31 +148,34 @@ class Live:
         """Put a job where its state says, and take it from where it was."""
         before = self.jobs.pop(job.id, None)
         if before is not None:
-            self._count_input(before, -1)
-            if before.account is not None:
-                self.books[before.account].tasks.pop(job.id, None)
+            self._take(before)
         if job.state in TERMINAL:
-            if job.slot_until is not None and job.account in self.books:
-                self.books[job.account].ghosts[job.id] = job.slot_until
+            self._place_terminal(job)
             return
         self.jobs[job.id] = job
-        self._count_input(job, +1)
+        if job.input_sha256 and job.state in (State.QUEUED, State.SUBMITTING):
+            self._inputs[job.input_sha256] += 1
         if job.state is State.QUEUED:
-            heapq.heappush(self._line, (job.seq, job.id))
+            insort(self._line, (job.seq, job.id))
+            self.queued[job.caller] += 1
         elif job.account is not None:
             self.books[job.account].tasks[job.id] = job
 
-    def _count_input(self, job: Job, step: int) -> None:
+    def _place_terminal(self, job: Job) -> None:
+        if job.slot_until is not None and job.account in self.books:
+            self.books[job.account].ghosts[job.id] = job.slot_until
+        self.lost.pop(job.id, None)
+        if job.content_lost:
+            self.lost[job.id] = job
+
+    def _take(self, job: Job) -> None:
         if job.input_sha256 and job.state in (State.QUEUED, State.SUBMITTING):
-            self._inputs[job.input_sha256] += step
-            if not self._inputs[job.input_sha256]:
-                del self._inputs[job.input_sha256]
-
-
-def idle_tasks(book: AccountBook) -> Iterator[Job]:
-    """An account's tasks with no call under way."""
-    busy = {call.job_id for call in book.open_calls()}
-    return (job for job in book.tasks.values() if job.id not in busy)
+            self._inputs[job.input_sha256] -= 1
+        if job.state is State.QUEUED:
+            del self._line[bisect_left(self._line, (job.seq, job.id))]
+            self.queued[job.caller] -= 1
+        elif job.account is not None:
+            self.books[job.account].tasks.pop(job.id, None)
 
 
 def is_looking(book: AccountBook) -> bool:

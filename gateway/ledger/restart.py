@@ -49,7 +49,8 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     over = [state.value for state in TERMINAL]
     under_way = jobs.c.state.not_in(over)
     ghosts = (jobs.c.state == State.FAILED) & (jobs.c.slot_until > now)
-    rows = conn.execute(select(jobs).where(under_way | ghosts).order_by(jobs.c.seq)).mappings()
+    wanted = under_way | ghosts | jobs.c.content_lost
+    rows = conn.execute(select(jobs).where(wanted).order_by(jobs.c.seq)).mappings()
     found = [read_job(row) for row in rows]
     for job in found:
         if job.account is not None and job.account not in windows and job.state not in TERMINAL:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration: what a ledger of this version must be at."""
 
 metadata = MetaData()
@@ -96,9 +96,29 @@ jobs = Table(
     Column("content_bytes", BigInteger),
     Column("error_code", String(100)),
     Column("error_message", Text),
+    Column("fingerprint", String(64)),
+    Column("repeats", Integer, nullable=False, server_default="0"),
+    Column("deleted_at", Float),
+    Column("fetched_at", Float),
+    Column("content_lost", Boolean, nullable=False, server_default="0"),
+    Column("content_gone", Boolean, nullable=False, server_default="0"),
     Index("ix_jobs_state", "state"),
+    Index("ix_jobs_caller", "caller", "seq"),
+    Index("ix_jobs_fingerprint", "caller", "fingerprint"),
+    Index("ix_jobs_finished", "state", "finished"),
+    Index("ix_jobs_content_lost", "content_lost"),
     Index("ix_jobs_upstream_id", "account", "upstream_id", unique=True),
     sqlite_autoincrement=True,
+)
+
+repeats = Table(
+    "repeats",
+    metadata,
+    Column("caller", ForeignKey("callers.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("accepted", Float, nullable=False),
 )
 
 calls = Table(

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Concatenate, ParamSpec
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from gateway.errors import StateConflict
+from gateway.errors import RepeatConflict, StateConflict
 from gateway.job import (
+    TERMINAL,
     TRANSITIONS,
     Account,
     Call,
@@ -19,6 +20,7 @@ from gateway.job import (
     Caller,
     Event,
     Job,
+    JobChanged,
     JobMoved,
     Key,
     Kind,
@@ -38,6 +40,8 @@ class Change:
     accounts: tuple[Account, ...] = ()
     keys: tuple[Key, ...] = ()
     events: tuple[Event, ...] = ()
+    found: Job | None = None
+    """The job that was there already, where a request turned out to be a repeated one."""
 
 
 Transition = Callable[[Connection], Change]
@@ -56,18 +60,75 @@ def read_job(row: Any) -> Job:
     """The job that a row of `jobs` is."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - sqlite3.Row is no mapping
     values["state"] = State(values["state"])
-    values["in_progress"] = bool(values["in_progress"])
+    for name in ("in_progress", "content_lost", "content_gone"):
+        values[name] = bool(values[name])
     return Job(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What tells that a request may be the same one again.
+
+    `key`: the SHA-256 of its Idempotency-Key; `count`: which retry of an SDK's it is, 0 for none.
+    """
+
+    key: str | None = None
+    count: int = 0
+
+
+KEY_SECONDS = 86_400.0
+"""How long an Idempotency-Key is kept."""
+
+RETRY_SECONDS = 600.0
+"""How long after a request an SDK's retry of it is taken for the same."""
+
+
 @transition
-def accept(conn: Connection, job: Job) -> Change:
-    """A caller's job enters the queue."""
+def accept(conn: Connection, job: Job, repeat: Repeat | None = None) -> Change:
+    """A caller's job enters the queue, unless it is there already: then `found` is that job.
+
+    Raises RepeatConflict when its Idempotency-Key came with another request before.
+    """
+    repeat = repeat or Repeat()
+    if (found := _repeated(conn, job, repeat)) is not None:
+        return Change(found=found)
     values = asdict(job)
     del values["seq"]
     seq = conn.execute(insert(schema.jobs).values(values)).inserted_primary_key
     job = replace(job, seq=seq[0] if seq else 0)
+    if repeat.key is not None:
+        row = {"caller": job.caller, "key": repeat.key, "accepted": job.accepted}
+        row |= {"fingerprint": job.fingerprint, "job_id": job.id}
+        conn.execute(insert(schema.repeats).values(row))
     return Change(jobs=(job,), events=(JobMoved(None, job),))
+
+
+def _repeated(conn: Connection, job: Job, repeat: Repeat) -> Job | None:
+    """The job that this request has made before."""
+    jobs, repeats = schema.jobs, schema.repeats
+    if repeat.key is not None:
+        mine = (repeats.c.caller == job.caller) & (repeats.c.key == repeat.key)
+        conn.execute(delete(repeats).where(mine, repeats.c.accepted < job.accepted - KEY_SECONDS))
+        row = conn.execute(select(repeats).where(mine)).first()
+        if row is None:
+            return None
+        if row.fingerprint != job.fingerprint:
+            raise RepeatConflict("the same Idempotency-Key came with another request")
+        found = conn.execute(select(jobs).where(jobs.c.id == row.job_id)).mappings().first()
+        return None if found is None else read_job(found)
+    if not repeat.count:
+        return None
+    same = (
+        (jobs.c.caller == job.caller)
+        & (jobs.c.fingerprint == job.fingerprint)
+        & (jobs.c.accepted >= job.accepted - RETRY_SECONDS)
+        & (jobs.c.repeats < repeat.count)  # two equal jobs, each retried, stay two
+        & jobs.c.deleted_at.is_(None)
+    )
+    oldest = select(jobs.c.seq).where(same).order_by(jobs.c.seq).limit(1).scalar_subquery()
+    claimed = update(jobs).where(jobs.c.seq == oldest).values(repeats=repeat.count)
+    found = conn.execute(claimed.returning(jobs)).mappings().first()
+    return None if found is None else read_job(found)
 
 
 @transition
@@ -132,19 +193,104 @@ def settle(
     account = react(Account(**row))
     conn.execute(update(schema.accounts).where(named).values(asdict(account)))
     events: tuple[Event, ...] = (CallEnded(ended),)
-    if job is None or to is None:
+    if job is None:
         return Change(calls=(ended,), accounts=(account,), events=events)
-    moved = _move(conn, job, to, changes)
+    if to is None:  # its state stays, as when lost content is fetched again
+        changed = _update(conn, job, changes)
+        return Change(jobs=(changed,), calls=(ended,), accounts=(account,), events=events)
+    moved = _move(conn, job, *_unless_deleted(conn, job, to, changes))
     if moved.state is not job.state:
         events += (JobMoved(job.state, moved),)
     return Change(jobs=(moved,), calls=(ended,), accounts=(account,), events=events)
 
 
+def _unless_deleted(
+    conn: Connection, job: Job, to: State, changes: Mapping[str, Any]
+) -> tuple[State, Mapping[str, Any]]:
+    """Where a job goes that its caller may have deleted while its call was under way."""
+    asked = select(schema.jobs.c.deleted_at).where(schema.jobs.c.id == job.id)
+    if conn.execute(asked).scalar() is None:
+        return to, changes
+    if to is State.QUEUED:
+        return State.CANCELLED, changes
+    if to is State.FETCHING:
+        return State.FAILED, DELETED
+    return to, changes
+
+
+DELETED = {"error_code": "deleted", "error_message": "Its caller deleted it."}
+
+
+@transition
+def delete_job(conn: Connection, job: Job, wall: float) -> Change:
+    """Its caller no longer sees it. A task upstream goes on: it is paid for, and keeps its slot."""
+    gone = {"deleted_at": wall}
+    match job.state:
+        case State.QUEUED:
+            return _moved(job, _move(conn, job, State.CANCELLED, gone))
+        case State.FETCHING:
+            return _moved(job, _move(conn, job, State.FAILED, gone | DELETED))
+        case _:
+            return Change(jobs=(_update(conn, job, gone),))
+
+
+def _moved(before: Job, after: Job) -> Change:
+    return Change(jobs=(after,), events=(JobMoved(before.state, after),))
+
+
+@transition
+def purge(conn: Connection, caller: str, wall: float) -> Change:
+    """Delete all jobs of the caller called so, and their prompts with them."""
+    jobs, callers = schema.jobs, schema.callers
+    his = select(callers.c.id).where(callers.c.name == caller).scalar_subquery()
+    rows = conn.execute(select(jobs).where(jobs.c.caller == his)).mappings().all()
+    changed: list[Job] = []
+    events: list[Event] = []
+    for job in map(read_job, rows):
+        after = job
+        if job.deleted_at is None:
+            change = delete_job(job, wall)(conn)
+            (after,) = change.jobs
+            events += change.events
+        after = _update(conn, after, {"prompt": ""})
+        changed.append(after)
+        events.append(JobChanged(after))
+    return Change(jobs=tuple(changed), events=tuple(events))
+
+
+@transition
+def forget(
+    conn: Connection, *, prompts: float, rows: float, calls: float, repeats: float
+) -> Change:
+    """Drop what is older than these moments: prompts and rows of jobs that are over, and traces."""
+    jobs = schema.jobs
+    over = jobs.c.state.in_([state.value for state in TERMINAL])
+    old_prompt = over & (jobs.c.accepted < prompts) & (jobs.c.prompt != "")
+    conn.execute(update(jobs).where(old_prompt).values(prompt=""))
+    kept = (jobs.c.state == State.COMPLETED) & ~jobs.c.content_gone
+    conn.execute(delete(jobs).where(over & ~kept & (jobs.c.accepted < rows)))
+    conn.execute(delete(schema.calls).where(schema.calls.c.ended < calls))
+    conn.execute(delete(schema.repeats).where(schema.repeats.c.accepted < repeats))
+    return Change()
+
+
+@transition
+def forget_events(conn: Connection, before_at: float) -> Change:
+    """Drop lines of the outbox older than `before_at` (Unix seconds)."""
+    conn.execute(delete(schema.outbox).where(schema.outbox.c.at < before_at))
+    return Change()
+
+
+@transition
+def note(conn: Connection, job: Job, changes: Mapping[str, Any]) -> Change:
+    """Columns that are no state: that the content was fetched, lost, brought back, or is gone."""
+    return Change(jobs=(_update(conn, job, changes),))
+
+
 @transition
 def move(conn: Connection, job: Job, to: State, changes: Mapping[str, Any]) -> Change:
     """A job moves on without a call, as at a restart."""
-    moved = _move(conn, job, to, changes)
-    return Change(jobs=(moved,), events=(JobMoved(job.state, moved),))
+    return _moved(job, _move(conn, job, to, changes))
 
 
 @transition
@@ -206,11 +352,14 @@ def _caller(conn: Connection, name: str, wall: float) -> Caller:
 def _move(conn: Connection, job: Job, to: State, changes: Mapping[str, Any]) -> Job:
     if to not in TRANSITIONS[job.state]:
         raise StateConflict(f"{job.id}: nothing leads from {job.state} to {to}")
-    result = conn.execute(
-        update(schema.jobs)
-        .where(schema.jobs.c.id == job.id, schema.jobs.c.state == job.state)
-        .values(state=to, **changes)
-    )
-    if result.rowcount != 1:
+    return _update(conn, job, {**changes, "state": to})
+
+
+def _update(conn: Connection, job: Job, changes: Mapping[str, Any]) -> Job:
+    """Change a row that is in the state that `job` is in; the job as it now stands."""
+    table = schema.jobs
+    asked = update(table).where(table.c.id == job.id, table.c.state == job.state).values(changes)
+    row = conn.execute(asked.returning(table)).mappings().first()
+    if row is None:
         raise StateConflict(f"{job.id} is not {job.state}")
-    return replace(job, state=to, **changes)
+    return read_job(row)

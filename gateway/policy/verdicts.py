@@ -122,6 +122,23 @@ def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: flo
     return Move(State.FETCHING, {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)})
 
 
+def after_refetch(job: Job, outcome: Outcome, now: float, ttl: float) -> Mapping[str, Any]:
+    """The columns of a completed job whose lost content was fetched again, or was not."""
+    match outcome.verdict:
+        case Verdict.FETCHED:
+            return {
+                "content_lost": False,
+                "content_sha256": outcome.sha256,
+                "content_bytes": outcome.size,
+            }
+        case verdict if verdict in _OF_THE_ACCOUNT:
+            return {"misses": job.misses}
+    if job.finished is None or now - job.finished > ttl:
+        return {"content_lost": False, "content_gone": True}
+    misses = job.misses + 1
+    return {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)}
+
+
 def completed(outcome: Outcome, wall: float) -> Move:
     """From `fetching`, once the content is here, whole, verified and fsynced."""
     return Move(

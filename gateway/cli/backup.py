@@ -1,0 +1,31 @@
+"""`video-gateway backup`: a whole copy of the data folder, while a server runs on it or not."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import CONFIG, Config
+from gateway.config import load_settings
+from gateway.content.copy import copy_content
+from gateway.errors import StartError
+from gateway.ledger.database import copy_ledger
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="A new folder; serving from it restores all.")],
+    config: Config = CONFIG,
+) -> None:
+    """Copy the data folder. Every job acknowledged and video completed before is in the copy."""
+    data = load_settings(config).server.data_dir
+    try:
+        target.mkdir(parents=True)
+        # Images first: one may be freed as soon as its job is sent, and the ledger's copy is of a
+        # moment when the job may have waited still. Videos last: the copy must have all it knows.
+        copy_content(data, target, "inputs")
+        copy_ledger(data, target)
+        copy_content(data, target, "inputs")
+        copy_content(data, target, "videos")
+    except OSError as error:
+        raise StartError(f"{error.filename or target}: {error.strerror}") from error
+    print(target)
