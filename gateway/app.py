@@ -26,10 +26,11 @@ from gateway.api.files import Files
 from gateway.api.guard import Guard
 from gateway.api.health import Health
 from gateway.api.limits import Bounds
+from gateway.api.openapi import describe
 from gateway.api.proxies import behind_proxies
 from gateway.api.uploads import Uploads, most_body
 from gateway.api.videos import Videos
-from gateway.api.wire import Wire
+from gateway.api.wire import Wire, json_response
 from gateway.clock import Boot, Clock
 from gateway.config import AccountSettings, Settings
 from gateway.content.inputs import InputStore
@@ -124,6 +125,7 @@ class Gateway:
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
         files = Files(jobs, videos, ledger, clock, content.upstream_ttl)
         health = Health(ledger, clock, max_wait, metrics.expose)
+        description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])
         most = most_body(settings.requests)
         app = Starlette(
@@ -138,6 +140,7 @@ class Gateway:
                 Route("/v1/videos/{id}/remix", _not_offered, methods=["POST"]),
                 Route("/v1/videos", jobs.create, methods=["POST"]),
                 Route("/v1/videos", jobs.list, methods=["GET"]),
+                Route("/openapi.json", description, methods=["GET"]),
                 Route("/healthz", health.alive, methods=["GET"]),
                 Route("/readyz", health.ready, methods=["GET"]),
                 *([] if settings.server.metrics_port else [metrics_route]),

@@ -1,0 +1,71 @@
+"""One stack of real processes for all clients; each visit has a caller, and so a list, of its own."""
+
+import asyncio
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.acceptance.stack import Stack
+
+from .environments import CannotMake
+from .line import Loss
+from .visits import Sdk, Visit, Where
+
+See = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A sandbox whose videos take half a second, and a gateway in front of it."""
+    stack = Stack(tmp_path_factory.mktemp("compatibility"), generation=20.0)
+    stack.write_config()
+    try:
+        asyncio.run(_start(stack))
+        yield stack
+    finally:
+        stack.stop()
+
+
+async def _start(stack: Stack) -> None:
+    await stack.start_sandbox()
+    await stack.start_gateway()
+
+
+@pytest.fixture(scope="session")
+def picture(stack: Stack) -> Path:
+    """A PNG of 1280x720."""
+    file = io.BytesIO()
+    Image.new("RGB", (1280, 720), "teal").save(file, "PNG")
+    path = stack.folder / "picture.png"
+    path.write_bytes(file.getvalue())
+    return path
+
+
+@pytest.fixture(scope="session")
+def see(stack: Stack, picture: Path) -> See:
+    """Lets a client do a task; the same task of the same client is done once."""
+    home = stack.folder / "home"
+    home.mkdir()
+    visits: dict[tuple[Sdk, str], Visit] = {}
+
+    def seen(sdk: Sdk, task: str, losses: tuple[tuple[Loss, int], ...] = ()) -> Visit:
+        if (sdk, task) not in visits:
+            key = stack.create_key(f"caller-{len(visits)}")
+            try:
+                visits[sdk, task] = Where(stack.port, key, picture, home).visit(sdk, task, losses)
+            except CannotMake as why:
+                missing(str(why))
+        return visits[sdk, task]
+
+    return seen
+
+
+def missing(why: str) -> None:
+    """Skip for want of something on this machine; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)

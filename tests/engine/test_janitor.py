@@ -1,0 +1,142 @@
+"""What is kept, for how long, and what makes room."""
+
+import pytest
+from conftest import MakeGateway
+from stage import House, mp4, until
+
+from api.bench import bring, complete, error_of
+from gateway.engine.janitor import DAY
+from gateway.job import State
+from gateway.ledger.ledger import commit_beside
+from gateway.ledger.transitions import purge
+
+pytest_plugins: list[str] = []
+
+
+@pytest.fixture
+async def house(make_gateway: MakeGateway) -> House:
+    """A gateway whose calls are stopped: only what the janitor does happens."""
+    house = await make_gateway("http://127.0.0.1:9", content={"keep_days": 30, "prompt_days": 40})
+    house.gateway.stop_calls()
+    return house
+
+
+async def later(house: House, days: float) -> None:
+    """One round of the janitor, so many days on."""
+    house.gateway.clock._offset += days * DAY
+    await house.gateway._janitor.round()
+
+
+async def finished_now(house: House, video: str) -> None:
+    """A completed video, finished at this moment of the timeline."""
+    await complete(house, video, finished=house.gateway.clock.now())
+
+
+async def test_a_video_is_kept_for_its_days(house: House, caller) -> None:
+    video = await caller.create()
+    await finished_now(house, video)
+    await later(house, 29.9)
+    assert (await caller.content(video)).status_code == 200
+    await later(house, 0.2)
+    answer = await caller.content(video)
+    assert error_of(answer, 410)["code"] == "content_gone"
+    assert answer.headers["x-should-retry"] == "false"
+    assert (await caller.video(video))["status"] == "completed"  # the object stays
+    assert not list((house.folder / "videos").rglob("*.mp4"))
+
+
+async def test_no_step_of_the_wall_clock_throws_a_video_away(house, caller, monkeypatch) -> None:
+    video = await caller.create()
+    await finished_now(house, video)
+    monkeypatch.setattr(house.gateway.clock, "wall", lambda: 4e9)
+    await house.gateway._janitor.round()
+    assert (await caller.content(video)).status_code == 200
+
+
+async def test_room_is_made_by_what_was_fetched_the_oldest_first(house: House, caller) -> None:
+    videos = [await caller.create(f"cat {number}") for number in range(3)]
+    for video in videos:
+        await finished_now(house, video)
+    store = house.gateway._videos
+    for video in videos[1:]:
+        await caller.content(video)
+        await until(lambda video=video: house.job(video).fetched_at)
+    store._max_bytes = store.used() + store._largest - 1  # one video too much
+    await house.gateway._janitor.round()
+    gone = [house.job(video).content_gone for video in videos]
+    assert gone == [False, True, False]
+
+
+async def test_what_nobody_has_fetched_is_never_dropped_for_room(house: House, caller) -> None:
+    video = await caller.create()
+    await finished_now(house, video)
+    store = house.gateway._videos
+    store._max_bytes = 1
+    await house.gateway._janitor.round()
+    assert not house.job(video).content_gone
+    assert not store.has_room(1)  # submits wait instead
+
+
+async def test_half_a_fetch_is_no_fetch(house: House, caller) -> None:
+    video = await caller.create()
+    await finished_now(house, video)
+    await caller.content(video, range="bytes=0-99")
+    await caller.http.head(f"/v1/videos/{video}/content")
+    assert house.job(video).fetched_at is None
+    await caller.content(video, range="bytes=100-")
+    await until(lambda: house.job(video).fetched_at)
+
+
+async def test_prompts_and_rows_have_an_age(house: House, caller) -> None:
+    video, waiting = await caller.create("a secret plan"), await caller.create("still waiting")
+    await finished_now(house, video)
+    await later(house, 41)
+    assert house.job(video).prompt == ""
+    assert house.job(waiting).prompt == "still waiting"  # it is needed
+    await later(house, 330)
+    assert house.job(video) is None
+    assert house.job(waiting) is not None
+
+
+async def test_purge_beside_a_running_server(house: House, caller, make_caller) -> None:
+    bob = make_caller(house, "bob")
+    queued, done, running = [await caller.create(f"secret {n}") for n in range(3)]
+    his = await bob.create("his")
+    await finished_now(house, done)
+    await bring(house, running, State.RUNNING, upstream_id="theirs")
+    commit_beside(house.folder, purge("alice", 1.0), 1.0)
+    for video in (queued, done, running):
+        error_of(await caller.http.get(f"/v1/videos/{video}"), 404)
+    await house.gateway._janitor.round()
+    assert not list((house.folder / "videos").rglob("*.mp4"))
+    assert house.ledger.live.head().id == his
+    assert house.job(running).state is State.RUNNING  # paid for: its slot is still counted
+    assert house.ledger.live.jobs[running].deleted_at is not None
+    assert {house.job(video).prompt for video in (queued, done, running)} == {""}
+
+
+async def test_damaged_content_is_fetched_again(make_upstream, make_gateway, make_caller) -> None:
+    upstream = await make_upstream()
+    house = await make_gateway(upstream.url)
+    caller = make_caller(house)
+    video = await caller.create("precious")
+    await caller.finished(video)
+    whole = (await caller.content(video)).content
+    (path,) = (house.folder / "videos").rglob("*.mp4")
+    path.write_bytes(b"\0" + whole[1:])
+    await house.stop()
+    await house.start()
+    caller = make_caller(house)
+    early = await caller.content(video)
+    assert error_of(early, 404)["code"] == "content_not_ready"
+    await until(lambda: not house.job(video).content_lost)
+    assert (await caller.content(video)).content == whole
+    assert house.job(video).state is State.COMPLETED
+
+
+async def test_damaged_content_that_upstream_no_longer_has_is_gone(house: House, caller) -> None:
+    video = await caller.create()
+    await complete(house, video, mp4(b"y" * 500), finished=0.0)
+    (path,) = (house.folder / "videos").rglob("*.mp4")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert error_of(await caller.content(video), 410)["code"] == "content_gone"
