@@ -51,6 +51,7 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     serve = [sys.executable, "-m", "gateway", "serve", "--port", str(PORT)]
     rows: dict[str, list[tuple[float, float]]] = {"gateway": [], "bare Starlette": []}
+    print(f"medians of {runs} runs")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "config.toml").write_text("")

@@ -36,7 +36,7 @@ from gateway.engine.calls import Calls
 from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.recovery import recover
 from gateway.errors import LedgerBroken, RequestError, StartError
-from gateway.job import Caller
+from gateway.job import Caller, Kind
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import add_caller
 from gateway.metrics import Metrics
@@ -73,9 +73,7 @@ class Gateway:
         self._lock = _lead(data)
 
         rules = {account.name: _rules(account, settings) for account in settings.accounts}
-        counts = {account.name: frozenset[str](account.counts) for account in settings.accounts}
-        windows = {name: rule.window for name, rule in rules.items()}
-        returns = {name: window.period + window.guard for name, window in windows.items()}
+        returns = {name: rule.window.period + rule.window.guard for name, rule in rules.items()}
 
         self.ledger = ledger = Ledger.open(data, boot, returns)
         self.clock = clock = Clock(ledger.offset)
@@ -94,15 +92,13 @@ class Gateway:
             for name, upstream in self._upstreams.items()
         }
         self._dispatchers = [
-            Dispatcher(name, rules[name], counts[name], ledger, calls, clock, videos.has_room)
+            Dispatcher(name, rules[name], ledger, calls, clock, videos.has_room)
             for name, calls in self._calls.items()
         ]
         for dispatcher in self._dispatchers:
             ledger.on_commit(dispatcher.wake)
 
-        slots = {name: rule.concurrent for name, rule in rules.items()}
-        max_wait = settings.polling.max_wait
-        metrics = Metrics(ledger.live, clock, windows, counts, slots, max_wait)
+        metrics = Metrics(ledger.live, clock, rules)
         ledger.listen(metrics.on_event)
 
         open_mode = settings.auth.mode == "open"
@@ -116,7 +112,8 @@ class Gateway:
         )
         jobs = Videos(ledger, inputs, auth, wire, settings.requests, clock)
         files = Files(jobs, videos)
-        health = Health(ledger, clock, max_wait, metrics.expose)
+        health = Health(ledger, clock, settings.polling.max_wait, metrics.expose)
+        most = settings.requests.image_bytes + OVERHEAD
         app = Starlette(
             routes=[
                 Route("/v1/videos/characters", _not_offered, methods=["GET", "POST"]),
@@ -132,10 +129,10 @@ class Gateway:
                 Route("/metrics", health.metrics, methods=["GET"]),
             ],
             exception_handlers=HANDLERS,
-            max_body_size=settings.requests.image_bytes + OVERHEAD,
+            max_body_size=most,
             lifespan=self._lifespan,
         )
-        self.app = Guard(app, metrics.on_request, clock.now)
+        self.app = Guard(app, metrics.on_request, clock.now, most)
 
     def stop_calls(self) -> None:
         """Reserve no call from now on. Calls under way go on until the grace is over."""
@@ -185,6 +182,7 @@ def _rules(account: AccountSettings, settings: Settings) -> Rules:
         WindowRule(account.requests, account.period, account.guard, account.spacing),
         PollingRule(polling.interval, polling.expected, polling.max_wait, polling.task_life),
         account.concurrent,
+        frozenset(map(Kind, account.counts)),
     )
 
 

@@ -11,6 +11,8 @@ from gateway.ledger.live import Live
 from gateway.ledger.transitions import Change
 from gateway.metrics import Metrics
 from gateway.outcome import Verdict
+from gateway.policy.dispatch import Rules
+from gateway.policy.polling import PollingRule
 from gateway.policy.window import WindowRule
 
 NOW = 10_000.0
@@ -63,10 +65,12 @@ class Figures:
         self.live = Live()
         self.live.load([], [], [Account(MAIN), Account(SPARE)], {})
         self.clock = HandClock()
-        windows = {name: WindowRule(10, 60.0, 1.0) for name in (MAIN, SPARE)}
-        counts = {MAIN: frozenset(Kind), SPARE: frozenset({"submit"})}
-        slots = {MAIN: 5, SPARE: 2}
-        self.metrics = Metrics(self.live, self.clock, windows, counts, slots, 600.0)
+        window, polling = WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0)
+        rules = {
+            MAIN: Rules(window, polling, concurrent=5),
+            SPARE: Rules(window, polling, concurrent=2, counts=frozenset({Kind.SUBMIT})),
+        }
+        self.metrics = Metrics(self.live, self.clock, rules)
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
         """Everything that a scrape gives of ours."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.wire import json_response
@@ -36,11 +36,19 @@ def envelope(
     return json_response({"error": error}, status, headers)
 
 
+def no_such_video() -> RequestError:
+    """The one answer to every id that is not the caller's, however odd."""
+    message = "There is no such video among yours."
+    return RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
+
+
 def _of_a_request(_request: Request, error: RequestError) -> Response:
     return envelope(error.status, error.message, error.code, error.param, error.headers)
 
 
 def _of_the_framework(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 404 and request.scope["path"].startswith("/v1/videos/"):
+        return _of_a_request(request, no_such_video())  # an id with a path in it
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_")
     messages = {
@@ -58,6 +66,11 @@ def _of_a_full_disk(_request: Request, error: Exception) -> Response:
     return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
 
 
+def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
+    """It hung up in the middle of its upload: nothing was accepted, and nobody reads this."""
+    return envelope(400, "The request's body ended too early.", "incomplete_body")
+
+
 def _unplanned(_request: Request, error: Exception) -> Response:
     """Starlette logs nothing itself: the traceback goes to the log, never to the caller."""
     log.error("unplanned error", error=type(error).__name__, exc_info=error)
@@ -71,5 +84,6 @@ HANDLERS: dict[Any, Any] = {
     InputsFull: _of_a_full_disk,
     LedgerBroken: _of_a_full_disk,
     OSError: _of_a_full_disk,
+    ClientDisconnect: _of_a_caller_gone,
     Exception: _unplanned,
 }

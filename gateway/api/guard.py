@@ -25,12 +25,15 @@ Observe = Callable[[str, str, int, float], None]
 
 
 class Guard:
-    """Wraps the application. `now`: a clock in seconds that never steps."""
+    """Wraps the application. `most`: bytes of a body; `now`: a clock in seconds that never
+    steps.
+    """
 
-    def __init__(self, app: ASGIApp, observe: Observe, now: Callable[[], float]) -> None:
+    def __init__(self, app: ASGIApp, observe: Observe, now: Callable[[], float], most: int) -> None:
         self._app = app
         self._observe = observe
         self._now = now
+        self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +54,7 @@ class Guard:
 
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                refusal = _refusal(headers)
+                refusal = _refusal(headers, self._most)
                 await (refusal or self._app)(scope, receive, send_signed)
             finally:
                 seconds = self._now() - began
@@ -66,7 +69,7 @@ class Guard:
                 )
 
 
-def _refusal(headers: list[tuple[bytes, bytes]]) -> ASGIApp | None:
+def _refusal(headers: list[tuple[bytes, bytes]], most_body: int) -> ASGIApp | None:
     """The answer to a request whose headers alone make it unacceptable."""
     size = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MOST_HEADERS or size > MOST_HEADER_BYTES:
@@ -76,6 +79,11 @@ def _refusal(headers: list[tuple[bytes, bytes]]) -> ASGIApp | None:
     if {b"content-length", b"transfer-encoding"} <= names:
         message = "A request must not have both Content-Length and Transfer-Encoding."
         return envelope(400, message, "invalid_headers")
+    # Starlette refuses it too, but as plain text.
+    length = next((value for name, value in headers if name == b"content-length"), b"0")
+    if length.isdigit() and (len(length) > 18 or int(length) > most_body):
+        message = f"A request's body may have at most {most_body} bytes."
+        return envelope(413, message, "body_too_large")
     return None
 
 

@@ -55,8 +55,8 @@ async def read_wanted(request: Request, allowed: Requests) -> AsyncIterator[Want
     if kind == "application/json":
         yield _check(_read_json(await request.body()), None, allowed)
     elif kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        prompt_bytes = 4 * allowed.prompt_chars + 1024
-        async with request.form(max_files=1, max_fields=20, max_part_size=prompt_bytes) as form:
+        most = allowed.image_bytes + OVERHEAD  # what the body may have: `_check` names the field
+        async with request.form(max_files=1, max_fields=20, max_part_size=most) as form:
             fields = form.multi_items()
             for name, _ in fields:
                 if len(form.getlist(name)) > 1:
@@ -138,7 +138,8 @@ def _image_type(file: BinaryIO) -> str:
     try:
         with warnings.catch_warnings(), Image.open(file, formats=("PNG", "JPEG")) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            kind = Image.MIME[image.format or ""]
+            # A JPEG of several pictures, as telephones make them, is "MPO" to Pillow.
+            kind = "image/png" if image.format == "PNG" else "image/jpeg"
             if image.width * image.height > MOST_PIXELS:
                 raise _bad("input_reference", f"must have at most {MOST_PIXELS} pixels")
             if kind == "image/png":

@@ -7,13 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.auth import Auth
-from gateway.api.errors import NO_RETRY
+from gateway.api.errors import no_such_video
 from gateway.api.uploads import Wanted, read_wanted
 from gateway.api.wire import Wire, json_response
 from gateway.clock import Clock
 from gateway.config import Requests
 from gateway.content.inputs import InputStore
-from gateway.errors import RequestError
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import accept
@@ -60,8 +59,7 @@ class Videos:
         caller = self._auth.caller(request)
         job = self._ledger.job(request.path_params["id"])
         if job is None or job.caller != caller.id or job.state is State.CANCELLED:
-            message = "There is no such video among yours."
-            raise RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
+            raise no_such_video()
         structlog.contextvars.bind_contextvars(job=job.id)
         return job
 

@@ -236,3 +236,12 @@ def test_whoever_has_waited_longest_goes_first_among_its_kind() -> None:
     assert next_call(replace(IDLE, fetching=videos), RULES) == Send(Kind.DOWNLOAD, "early")
     tasks = [Running("late", NOW - 900, NOW - 61), Running("early", NOW - 900, NOW - 70)]
     assert next_call(replace(IDLE, running=tasks), RULES) == Send(Kind.POLL, "early")
+
+
+def test_a_call_that_upstream_does_not_count_needs_no_place() -> None:
+    full = replace(IDLE, places=FULL, fetching=[Fetching("done", NOW)], to_fetch=1)
+    assert next_call(full, RULES) == Wait(NOW + 51)
+    uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.POLL}))
+    assert next_call(full, uncounted) == Send(Kind.DOWNLOAD, "done")
+    closed = replace(full, account=Account("main", opens=NOW + 5))
+    assert next_call(closed, uncounted) == Wait(NOW + 5)  # it still waits for its account
