@@ -63,9 +63,7 @@ def main() -> None:
     for what, figures in rows.items():
         medians[what] = [statistics.median(column) for column in zip(*figures, strict=True)]
         seconds, megabytes = medians[what]
-        print(
-            f"{what:15} ready in {seconds:5.2f} s   idles at {megabytes:6.1f} MB   ({runs} runs, median)"
-        )
+        print(f"{what:15} ready in {seconds:5.2f} s   idles at {megabytes:6.1f} MB")
     ratios = [ours / bare for ours, bare in zip(*medians.values(), strict=True)]
     print(f"{'ratio':15} {ratios[0]:13.1f}     {ratios[1]:16.1f}")
 
