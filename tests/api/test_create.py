@@ -305,7 +305,8 @@ class TestImage:
 
         async def endless() -> Any:
             nonlocal read
-            yield b'--x\r\ncontent-disposition: form-data; name="input_reference"; filename="i"\r\n\r\n'
+            head = b'content-disposition: form-data; name="input_reference"; filename="i"'
+            yield b"--x\r\n" + head + b"\r\n\r\n"
             for _ in range(1000):
                 read += 1_000_000
                 yield bytes(1_000_000)
