@@ -40,7 +40,7 @@ from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
 from gateway.errors import LedgerBroken, RequestError, StartError
-from gateway.job import Caller
+from gateway.job import Caller, Kind
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import add_caller
 from gateway.metrics import Metrics
@@ -77,9 +77,7 @@ class Gateway:
         self._lock = _lead(data)
 
         rules = {account.name: _rules(account, settings) for account in settings.accounts}
-        counts = {account.name: frozenset[str](account.counts) for account in settings.accounts}
-        windows = {name: rule.window for name, rule in rules.items()}
-        returns = {name: window.period + window.guard for name, window in windows.items()}
+        returns = {name: rule.window.period + rule.window.guard for name, rule in rules.items()}
 
         self.ledger = ledger = Ledger.open(data, boot, returns)
         self.clock = clock = Clock(ledger.offset)
@@ -98,16 +96,14 @@ class Gateway:
             for name, upstream in self._upstreams.items()
         }
         self._dispatchers = [
-            Dispatcher(name, rules[name], counts[name], ledger, calls, clock, videos.has_room)
+            Dispatcher(name, rules[name], ledger, calls, clock, videos.has_room)
             for name, calls in self._calls.items()
         ]
         for dispatcher in self._dispatchers:
             ledger.on_commit(dispatcher.wake)
         self._janitor = Janitor(ledger, videos, inputs, clock, content)
 
-        slots = {name: rule.concurrent for name, rule in rules.items()}
-        max_wait = settings.polling.max_wait
-        metrics = Metrics(ledger.live, clock, windows, counts, slots, max_wait)
+        metrics = Metrics(ledger.live, clock, rules)
         ledger.listen(metrics.on_event)
 
         open_mode = settings.auth.mode == "open"
@@ -124,7 +120,7 @@ class Gateway:
         uploads = Uploads(settings.requests)
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
         files = Files(jobs, videos, ledger, clock, content.upstream_ttl)
-        health = Health(ledger, clock, max_wait, metrics.expose)
+        health = Health(ledger, clock, settings.polling.max_wait, metrics.expose)
         description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])
         most = most_body(settings.requests)
@@ -206,6 +202,7 @@ def _rules(account: AccountSettings, settings: Settings) -> Rules:
         WindowRule(account.requests, account.period, account.guard, account.spacing),
         PollingRule(polling.interval, polling.expected, polling.max_wait, polling.task_life),
         account.concurrent,
+        frozenset(map(Kind, account.counts)),
     )
 
 

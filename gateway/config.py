@@ -190,6 +190,11 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
+    unknown = [
+        f"{name}: there is no such section" for name in values.keys() - Settings.model_fields
+    ]
+    if unknown:  # some names would be taken for options of the reader itself
+        raise SettingsError(*sorted(unknown))
     mistyped = list(_mistyped_variables(os.environ))
     listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
@@ -274,6 +279,8 @@ def _sums(settings: Settings) -> Iterator[str]:
         yield "content.row_days: must not be less than keep_days or prompt_days"
     if content.video_bytes > content.max_bytes:
         yield "content.video_bytes: must not be more than max_bytes"
+    if settings.requests.image_bytes > content.input_bytes:
+        yield "requests.image_bytes: must not be more than content.input_bytes"
     for size in settings.requests.sizes:
         if not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", size):
             yield f"requests.sizes: {size!r} is not of the form WIDTHxHEIGHT"

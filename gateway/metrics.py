@@ -23,7 +23,8 @@ from prometheus_client.registry import Collector
 
 from gateway.clock import Clock
 from gateway.job import Call, CallEnded, Event, JobMoved, State
-from gateway.policy.window import Place, WindowRule, taken
+from gateway.policy.dispatch import Rules
+from gateway.policy.window import Place, taken
 
 PREFIX = "video_gateway"
 
@@ -62,17 +63,14 @@ class Metrics:
         self,
         live: Picture,
         clock: Clock,
-        windows: Mapping[str, WindowRule],
-        counts: Mapping[str, frozenset[str]],
-        slots: Mapping[str, int],
-        max_wait: float,
+        rules: Mapping[str, Rules],
     ) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Gauges(live, clock, windows, counts, slots, max_wait))
+        self._registry.register(_Gauges(live, clock, rules))
         self._calls = Counter(
             f"{PREFIX}_upstream_calls",
             "Calls upstream that have ended",
@@ -85,7 +83,7 @@ class Metrics:
             ["account"],
             registry=self._registry,
         )
-        for account in windows:
+        for account in rules:
             self._limited.labels(account)
         self._queue_wait = self._histogram(
             "queue_wait_seconds", "From being accepted to being sent", _WAITS
@@ -146,21 +144,10 @@ class Metrics:
 class _Gauges(Collector):
     """What stands in memory now."""
 
-    def __init__(
-        self,
-        live: Picture,
-        clock: Clock,
-        windows: Mapping[str, WindowRule],
-        counts: Mapping[str, frozenset[str]],
-        slots: Mapping[str, int],
-        max_wait: float,
-    ) -> None:
-        self._max_wait = max_wait
+    def __init__(self, live: Picture, clock: Clock, rules: Mapping[str, Rules]) -> None:
         self._live = live
         self._clock = clock
-        self._windows = windows
-        self._counts = counts
-        self._slots = slots
+        self._rules = rules
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily(f"{PREFIX}_jobs", "Jobs by state", labels=["state"])
@@ -169,43 +156,23 @@ class _Gauges(Collector):
         yield jobs
         depth = self._live.counts[State.QUEUED]
         yield GaugeMetricFamily(f"{PREFIX}_queue_depth", "Jobs that wait for their turn", depth)
-        yield self._by_account("slots_in_use", "Videos being generated, or that may be", self._used)
-        yield self._by_account("overdue", "Videos that take longer than max_wait", self._overdue)
-        yield self._by_account("slots", "Videos that may be generated at once", self._slots)
-        yield self._by_account("window_used", "Places of the window that are taken", self._taken)
-        limits = {name: rule.requests for name, rule in self._windows.items()}
-        yield self._by_account("window_limit", "Places of the window", limits)
-
-    @property
-    def _used(self) -> dict[str, int]:
+        used = _by_account("slots_in_use", "Videos being generated, or that may be")
+        slots = _by_account("slots", "Videos that may be generated at once")
+        overdue = _by_account("overdue", "Videos that take longer than max_wait")
+        places = _by_account("window_used", "Places of the window that are taken")
+        limit = _by_account("window_limit", "Places of the window")
         now = self._clock.now()
-        return {name: self._live.books[name].slots_taken(now) for name in self._windows}
+        for name, rule in self._rules.items():
+            book = self._live.books[name]
+            counted = (call for call in book.calls.values() if call.kind in rule.counts)
+            held = [Place(call.reserved, call.ended) for call in counted]
+            used.add_metric([name], book.slots_taken(now))
+            slots.add_metric([name], rule.concurrent)
+            overdue.add_metric([name], book.overdue(now, rule.polling.max_wait))
+            places.add_metric([name], taken(rule.window, held, now))
+            limit.add_metric([name], rule.window.requests)
+        yield from (used, slots, overdue, places, limit)
 
-    @property
-    def _overdue(self) -> dict[str, int]:
-        now = self._clock.now()
-        books = self._live.books
-        return {name: books[name].overdue(now, self._max_wait) for name in self._windows}
 
-    @property
-    def _taken(self) -> dict[str, int]:
-        now = self._clock.now()
-        return {
-            name: taken(
-                rule,
-                [
-                    Place(call.reserved, call.ended)
-                    for call in self._live.books[name].calls.values()
-                    if call.kind in self._counts[name]
-                ],
-                now,
-            )
-            for name, rule in self._windows.items()
-        }
-
-    @staticmethod
-    def _by_account(name: str, text: str, values: Mapping[str, float]) -> Metric:
-        gauge = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["account"])
-        for account, value in values.items():
-            gauge.add_metric([account], value)
-        return gauge
+def _by_account(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=["account"])

@@ -74,15 +74,15 @@ def _of_a_full_disk(_request: Request, error: Exception) -> Response:
     return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
 
 
+def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
+    """It hung up in the middle of its upload: nothing was accepted, and nobody reads this."""
+    return envelope(400, "The request's body ended too early.", "incomplete_body")
+
+
 def _unplanned(_request: Request, error: Exception) -> Response:
     """Starlette logs nothing itself: the traceback goes to the log, never to the caller."""
     log.error("unplanned error", error=type(error).__name__, exc_info=error)
     return envelope(500, "The gateway failed in a way that it was not built for.", "internal_error")
-
-
-def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
-    """Nobody reads this answer; nothing was accepted."""
-    return envelope(400, "The request's body ended before its end.", "incomplete_body")
 
 
 HANDLERS: dict[Any, Any] = {

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from diskcache import Cache, Disk
 from diskcache.core import MODE_BINARY
 
 from gateway.content.part import Part
-from gateway.errors import NotAVideo
+from gateway.errors import NotAVideo, StartError
 
 SPARE = 200_000_000
 """Bytes of the disk that no video may take: the ledger must always be able to commit."""
@@ -37,7 +38,10 @@ class Stored:
 
 
 class VideoStore:
-    """The videos of one data folder. `max_bytes`: all together; `video_bytes`: one at most."""
+    """The videos of one data folder. `max_bytes`: all together; `video_bytes`: one at most.
+
+    Raises StartError.
+    """
 
     def __init__(self, folder: Path, boot_id: str, max_bytes: int, video_bytes: int) -> None:
         self._folder = folder / "videos"
@@ -48,14 +52,19 @@ class VideoStore:
         self._video_bytes = video_bytes
         self._largest = TYPICAL
         self._checked: set[str] = set()
-        self._cache = Cache(
-            str(self._folder),
-            disk=_VideoDisk,
-            eviction_policy="none",
-            cull_limit=0,
-            size_limit=2**62,
-            sqlite_synchronous=2,
-        )
+        try:
+            self._cache = Cache(
+                str(self._folder),
+                disk=_VideoDisk,
+                eviction_policy="none",
+                cull_limit=0,
+                size_limit=2**62,
+                sqlite_synchronous=2,
+            )
+        except sqlite3.Error as error:
+            raise StartError(
+                f"the index of videos in {self._folder} can't be used: {error}"
+            ) from error
 
     def close(self) -> None:
         self._cache.close()
@@ -141,6 +150,7 @@ class VideoStore:
                 opened.close()
                 if recorded != sha256:
                     raise NotAVideo(f"{key} is not what was stored")
+            Part(self._parts, key, self._boot_id, self._video_bytes).forget()
             return Stored(sha256, size)
         return None
 

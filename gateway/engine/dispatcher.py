@@ -29,7 +29,6 @@ class Dispatcher:
         self,
         name: str,
         rules: Rules,
-        counts: frozenset[str],
         ledger: Ledger,
         calls: Calls,
         clock: Clock,
@@ -37,7 +36,6 @@ class Dispatcher:
     ) -> None:
         self._name = name
         self._rules = rules
-        self._counts = counts
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
@@ -113,7 +111,7 @@ class Dispatcher:
             places=[
                 Place(call.reserved, call.ended)
                 for call in book.calls.values()
-                if call.kind in self._counts
+                if call.kind in self._rules.counts
             ],
             slots_taken=book.slots_taken(now),
             slot_returns=book.slot_returns(now),

@@ -21,6 +21,8 @@ class Rules:
     window: WindowRule
     polling: PollingRule
     concurrent: int
+    counts: frozenset[Kind] = frozenset(Kind)
+    """The kinds of call that upstream counts; the others need no place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,13 @@ class Wait:
 
 def next_call(view: View, rules: Rules) -> Send | Wait:
     """The one thing to do now. Earlier in `_candidates` goes first among the calls that are due."""
-    opens = max(opens_at(rules.window, view.places, view.now), view.account.opens)
-    candidates = list(_candidates(view, rules))
-    if opens <= view.now:
-        for due, send in candidates:
-            if due <= view.now:
-                return send
-    until = min((max(due, opens) for due, _ in candidates), default=math.inf)
+    window_opens = opens_at(rules.window, view.places, view.now)
+    until = math.inf
+    for due, send in _candidates(view, rules):
+        due = max(due, view.account.opens, window_opens if send.kind in rules.counts else due)
+        if due <= view.now:
+            return send
+        until = min(until, due)
     if view.head is not None and view.slot_returns > view.now:
         until = min(until, view.slot_returns)
     return Wait(until)

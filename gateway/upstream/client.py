@@ -83,8 +83,21 @@ class Upstream:
         self._wall = wall
         self._key = key
         header = f"{account.auth_scheme} {key}".strip()
-        self._fresh = self._client(account, header, timeouts.submit, 0, transport)
-        self._kept = self._client(account, header, timeouts.poll, 10, transport)
+        tls = ssl.create_default_context(cafile=account.ca_file or None)
+        proxy = httpx.Proxy(account.proxy) if account.proxy else None
+
+        def client(seconds: float, keep: int) -> httpx.AsyncClient:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep)
+            inner = transport or httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
+            return httpx.AsyncClient(
+                transport=_KeyedTransport(inner, httpx.URL(self._base), header),
+                timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+                headers={"accept-encoding": "identity", "user-agent": "video-gateway"},
+                trust_env=False,
+            )
+
+        self._fresh = client(timeouts.submit, 0)
+        self._kept = client(timeouts.poll, 10)
 
     async def close(self) -> None:
         await self._fresh.aclose()
@@ -226,26 +239,6 @@ class Upstream:
 
     def _url(self, upstream_id: str) -> str:
         return f"{self._base}/v1/videos/{quote(upstream_id, safe='')}"
-
-    def _client(
-        self,
-        account: AccountSettings,
-        header: str,
-        seconds: float,
-        keep: int,
-        transport: httpx.AsyncBaseTransport | None,
-    ) -> httpx.AsyncClient:
-        if transport is None:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep)
-            verify = ssl.create_default_context(cafile=account.ca_file or None)
-            proxy = httpx.Proxy(account.proxy) if account.proxy else None
-            transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=proxy)
-        return httpx.AsyncClient(
-            transport=_KeyedTransport(transport, httpx.URL(self._base), header),
-            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
-            headers={"accept-encoding": "identity", "user-agent": "video-gateway"},
-            trust_env=False,
-        )
 
 
 class _KeyedTransport(httpx.AsyncBaseTransport):

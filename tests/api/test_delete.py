@@ -57,7 +57,9 @@ async def test_a_deleted_task_that_upstream_finishes_frees_its_slot(
     assert house.job(video).error_code == "deleted"
     assert house.ledger.live.books["default"].slots_taken(house.gateway.clock.now()) == 0
     assert submits_by_prompt(upstream.state.record) == {"unwanted": 1}
-    assert not any(call.kind == "download" for call in upstream.state.record if hasattr(call, "kind"))
+    assert not any(
+        call.kind == "download" for call in upstream.state.record if hasattr(call, "kind")
+    )
 
 
 async def test_a_video_on_its_way_home_ends(caller: Caller, house: House) -> None:

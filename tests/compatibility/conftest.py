@@ -1,4 +1,4 @@
-"""One stack of real processes for all clients; each visit has a caller, and so a list, of its own."""
+"""One stack of real processes for all clients; each visit has a caller, so a list, of its own."""
 
 import asyncio
 import io

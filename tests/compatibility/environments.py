@@ -23,7 +23,7 @@ MAKE_SECONDS = 300.0
 
 
 class CannotMake(Exception):
-    """A client's environment can't be made here; the message is the package manager's last words."""
+    """A client's environment can't be made here; the message tells why."""
 
 
 def python_of(client: str) -> Path:

@@ -123,6 +123,6 @@ def test_errors_are_json_with_a_reason(run: Run) -> None:
     error = answer(run, SUBMIT.replace("seconds=10", "seconds=4"), PROMPT="x")["error"]
     assert (error["code"], error["param"]) == ("invalid_value", "seconds")
     assert answer(run, POLL, ID="video_abc123def456")["error"]["code"] == "video_not_found"
-    failed = answer(run, SUBMIT, PROMPT="curl sandbox:overload sandbox:policy")
-    early = run(DOWNLOAD.replace("-sS", "-sSf"), ID=failed["id"])
+    video = answer(run, SUBMIT, PROMPT="curl early")
+    early = run(DOWNLOAD.replace("-sS", "-sSf"), ID=video["id"])
     assert early.returncode == 22  # curl's word for a status of 400 and more

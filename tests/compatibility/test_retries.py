@@ -17,7 +17,7 @@ LOSSES: tuple[tuple[Loss, int], ...] = (
     ("502", 1),
     ("silence", 1),
 )
-"""How answers are lost on each line, and how many in a row. On the first the picture is a stream."""
+"""How answers are lost on each line, and how many in a row. Over the first, a stream is sent."""
 
 WHOLE_THEN_LOST: tuple[tuple[Loss, int], ...] = (("closed", 0), ("closed", 2))
 

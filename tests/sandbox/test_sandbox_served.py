@@ -55,7 +55,7 @@ async def completed(client: httpx.AsyncClient, clock: HandClock, prompt: str) ->
 
 async def until(condition: Any) -> None:
     with anyio.fail_after(5.0):
-        while not condition():  # noqa: ASYNC110 - nothing tells when a server has got so far
+        while not condition():
             await anyio.sleep(0.001)
 
 

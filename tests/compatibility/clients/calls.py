@@ -1,8 +1,8 @@
 """What is asked of OpenAI's Python SDK, in an environment that holds nothing else.
 
-Run as `calls.py visit|repeat|twins|interval sync|async`; prints one JSON document of what it saw. Where
-and with which key stands in the environment: BASE_URLS (one, or several with commas), API_KEY,
-PICTURE (the path of a PNG).
+Run as `calls.py visit|repeat|twins|interval sync|async`; prints one JSON document of what it saw.
+Where and with which key stands in the environment: BASE_URLS (one, or several with commas),
+API_KEY, PICTURE (the path of a PNG).
 """
 
 import asyncio
@@ -21,6 +21,7 @@ import openai
 BASE_URLS = os.environ["BASE_URLS"].split(",")
 API_KEY = os.environ["API_KEY"]
 PICTURE = Path(os.environ["PICTURE"])
+IMAGE = PICTURE.read_bytes()
 TASK, MODE = sys.argv[1:]
 NEW = int(openai.__version__.partition(".")[0]) >= 3
 """2.2.0 knows no edits, extensions or characters."""
@@ -73,7 +74,7 @@ async def told(step: Step, client: Client) -> Any:
             "message": error.message,
             "request_id": error.request_id,
         }
-    except Exception as error:  # told to the test, which knows what it wants
+    except Exception as error:  # noqa: BLE001 - told to the test, which knows what it wants
         return {"raised": type(error).__name__, "message": str(error)}
     return seen.to_dict() if hasattr(seen, "to_dict") else seen
 
@@ -83,7 +84,7 @@ async def visit() -> dict[str, Any]:
     client = connect(url)
     create = client.videos.create
     tag = f"{openai.__version__} {MODE}"
-    image_url = "data:image/png;base64," + base64.b64encode(PICTURE.read_bytes()).decode()
+    image_url = "data:image/png;base64," + base64.b64encode(IMAGE).decode()
     made: list[str] = []
     seen: dict[str, Any] = {"version": openai.__version__}
 
@@ -109,7 +110,7 @@ async def visit() -> dict[str, Any]:
             "create_stream",
             lambda c: result(create(prompt=f"stream {tag}", input_reference=stream)),
         )
-    buffer = ("picture.bin", PICTURE.read_bytes(), "application/octet-stream")
+    buffer = ("picture.bin", IMAGE, "application/octet-stream")
     await note(
         "create_buffer", lambda c: result(create(prompt=f"buffer {tag}", input_reference=buffer))
     )

@@ -29,7 +29,7 @@ def told(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What a call returns, or the error that it raises, as JSON can hold it."""
     try:
         seen = call(*args, **kwargs)
-    except Exception as error:  # told to the test, which knows what it wants
+    except Exception as error:  # noqa: BLE001 - told to the test, which knows what it wants
         status = getattr(error, "status_code", None)
         return {"raised": type(error).__name__, "status": status, "message": str(error)}
     return seen.model_dump() if hasattr(seen, "model_dump") else seen

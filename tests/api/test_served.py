@@ -1,0 +1,194 @@
+"""On a real port: what only a connection can show."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from stage import create_key, mp4, picture, settings_for, until
+
+from gateway.app import Gateway
+from gateway.cli.serve import build_server
+
+from .bench import complete
+
+VIDEO = mp4(os.urandom(3_000_000))
+
+
+@dataclass
+class Served:
+    """A gateway on a port, and a key for it."""
+
+    gateway: Gateway
+    port: int
+    key: str
+
+    @property
+    def folder(self):
+        return self.gateway._settings.server.data_dir
+
+    def job(self, video: str):
+        return self.gateway.ledger.job(video)
+
+    @property
+    def ledger(self):
+        return self.gateway.ledger
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    def head(self, line: str, *lines: str) -> bytes:
+        told = [f"{line} HTTP/1.1", "host: gateway.test", f"authorization: Bearer {self.key}"]
+        return "\r\n".join([*told, *lines, "", ""]).encode("latin-1")
+
+    async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send exact bytes on a connection of their own; status, headers and body."""
+        reader, writer = await self.connect()
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.strip().split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
+        }
+        length = 0 if request.startswith(b"HEAD") else int(headers["content-length"])
+        body = await reader.readexactly(length)
+        writer.close()
+        await writer.wait_closed()
+        return int(first.split(" ")[1]), headers, body
+
+    async def create(self) -> str:
+        body = b'{"prompt": "a cat"}'
+        kind = ["content-type: application/json", f"content-length: {len(body)}"]
+        status, _, answer = await self.ask(self.head("POST /v1/videos", *kind) + body)
+        assert status == 200
+        return str(json.loads(answer)["id"])
+
+
+@pytest.fixture
+async def served(anyio_backend: str, tmp_path) -> AsyncIterator[Served]:
+    settings = settings_for("http://upstream.invalid", tmp_path, server={"port": 0, "grace": 1})
+    server = build_server(settings, {"default": "sandbox-key"})
+    serving = asyncio.create_task(server.serve())
+    assert await server.wait_started(serving)
+    server.gateway.stop_calls()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Served(server.gateway, port, create_key(tmp_path, "alice"))
+    server.should_exit = True
+    await serving
+    assert server.exit_status == 0
+
+
+async def test_a_video_is_streamed_whole_and_by_ranges(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, VIDEO)
+    path = f"/v1/videos/{video}/content"
+    assert (await served.ask(served.head(f"GET {path}")))[2] == VIDEO
+    status, headers, body = await served.ask(served.head(f"GET {path}", "range: bytes=1000000-"))
+    assert (status, body) == (206, VIDEO[1_000_000:])
+    status, headers, _ = await served.ask(served.head(f"HEAD {path}"))
+    assert (status, headers["content-length"]) == (200, str(len(VIDEO)))
+
+
+async def test_what_was_opened_is_read_to_its_end_though_it_is_deleted(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, VIDEO)
+    reader, writer = await served.connect()
+    writer.write(served.head(f"GET /v1/videos/{video}/content"))
+    await reader.readuntil(b"\r\n\r\n")
+    (file,) = (served.folder / "videos").glob("*/*.mp4")
+    file.unlink()
+    assert await reader.readexactly(len(VIDEO)) == VIDEO
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/videos/../../etc/passwd", "/v1/videos/..", "/v1/videos/a%2Fb", "/v1/videos/%2e%2e/x"],
+)
+async def test_a_path_is_never_resolved(served: Served, path: str) -> None:
+    status, _, body = await served.ask(served.head(f"GET {path}"))
+    assert status == 404
+    assert json.loads(body)["error"]["code"] == "video_not_found"
+
+
+async def test_hanging_up_in_the_middle_of_an_upload_leaves_nothing(served: Served) -> None:
+    _, writer = await served.connect()
+    kind = ["content-type: multipart/form-data; boundary=x", "content-length: 5000000"]
+    part = b'--x\r\ncontent-disposition: form-data; name="input_reference"; filename="i"\r\n\r\n'
+    writer.write(served.head("POST /v1/videos", *kind) + part + picture())
+    await writer.drain()
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        while b'route="/v1/videos"' not in (await served.ask(served.head("GET /metrics")))[2]:
+            await asyncio.sleep(0.005)
+    assert not any(served.ledger.live.counts.values())
+    assert list((served.folder / "inputs").iterdir()) == []
+
+
+async def test_hanging_up_in_the_middle_of_a_download_harms_nobody(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, VIDEO)
+    _, writer = await served.connect()
+    writer.write(served.head(f"GET /v1/videos/{video}/content"))
+    await writer.drain()
+    writer.transport.abort()
+    content = served.head(f"GET /v1/videos/{video}/content")
+    assert (await served.ask(content))[2] == VIDEO
+
+
+async def test_content_length_and_transfer_encoding_are_refused(served: Served) -> None:
+    both = ["content-length: 4", "transfer-encoding: chunked"]
+    status, _, _ = await served.ask(served.head("POST /v1/videos", *both) + b"0\r\n\r\n")
+    assert status == 400
+
+
+async def test_too_many_headers_are_431_in_openais_shape(served: Served) -> None:
+    many = [f"x-{number}: 1" for number in range(150)]
+    status, _, body = await served.ask(served.head("GET /healthz", *many))
+    assert status == 431
+    assert json.loads(body)["error"]["code"] == "headers_too_large"
+
+
+async def test_a_chunked_upload_without_a_length_is_taken(served: Served) -> None:
+    """As openai-node sends a stream."""
+    image = picture()
+    body = (
+        b'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\na cat\r\n'
+        b'--x\r\ncontent-disposition: form-data; name="input_reference"; filename="blob"\r\n'
+        b"content-type: application/octet-stream\r\n\r\n" + image + b"\r\n--x--\r\n"
+    )
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(body[at : at + 50]), body[at : at + 50])
+        for at in range(0, len(body), 50)
+    )
+    kind = ["content-type: multipart/form-data; boundary=x", "transfer-encoding: chunked"]
+    request = served.head("POST /v1/videos", *kind) + chunks + b"0\r\n\r\n"
+    status, _, answer = await served.ask(request)
+    assert status == 200
+    job = served.job(json.loads(answer)["id"])
+    assert job.input_type == "image/png"
+    assert (served.folder / "inputs" / job.input_sha256).read_bytes() == image
+
+
+async def test_a_body_far_too_large_is_refused_before_it_is_sent(served: Served) -> None:
+    kind = ["content-type: multipart/form-data; boundary=x", "content-length: 1000000000"]
+    status, headers, body = await served.ask(served.head("POST /v1/videos", *kind))
+    assert status == 413
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body)["error"]["code"] == "body_too_large"
+
+
+async def test_it_has_closed_its_files(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, VIDEO)
+    for asked in ("bytes=0-5", "bytes=9999999-", "nonsense"):
+        await served.ask(served.head(f"GET /v1/videos/{video}/content", f"range: {asked}"))
+
+    def still_open() -> list[str]:
+        names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        return [name for name in names if os.path.exists(name) and ".mp4" in os.readlink(name)]
+
+    await until(lambda: not still_open(), 5)

@@ -1,0 +1,332 @@
+"""The commands, as a shell runs them: what they print, where, and how they end."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from stage import UPSTREAM_KEY, picture, until
+
+from gateway.cli import main
+from gateway.content.mp4 import is_whole_mp4
+from gateway.keys import is_key
+from gateway.sandbox import Running
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+CONFIG = """
+[server]
+port = 0
+data_dir = "{data}"
+grace = 2
+[[accounts]]
+base_url = "{url}"
+period = 0.3
+guard = 0.05
+[polling]
+interval = 0.15
+expected = 0.3
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A settings file that adds up."""
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG.format(data=tmp_path / "data", url="http://upstream.invalid"))
+    return path
+
+
+@contextmanager
+def socket_of_nobody() -> Iterator[int]:
+    """A port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    yield port
+
+
+def environment(**variables: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if "GATEWAY" not in name}
+    return kept | {"UPSTREAM_API_KEY": UPSTREAM_KEY, "COLUMNS": "200"} | variables
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs `video-gateway` to its end in a folder of its own."""
+
+    def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        argv = ["video-gateway", *map(str, words)]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", argv)
+            patched.chdir(tmp_path)
+            for name, value in environment(**variables).items():
+                patched.setenv(name, value)
+            try:
+                main()
+                status: object = 0
+            except SystemExit as end:
+                status = end.code or 0
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(argv, int(str(status)), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Command:
+    """The same in a process of its own."""
+
+    def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *map(str, words)],
+            env=environment(**variables),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def test_as_a_module(process: Command) -> None:
+    assert "Usage:" in process("--help").stdout
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["serve"],
+            ["demo"],
+            ["sandbox"],
+            ["create"],
+            ["check"],
+            ["keys"],
+            ["keys", "create"],
+            ["keys", "list"],
+            ["keys", "revoke"],
+        ],
+    )
+    def test_every_command_explains_itself(self, command: Command, words: list[str]) -> None:
+        done = command(*words, "--help")
+        assert done.returncode == 0
+        assert "Usage:" in done.stdout
+        assert "--help" in done.stdout
+        assert done.stderr == ""
+
+    @pytest.mark.parametrize("words", [["nonsense"], ["serve", "--nonsense"], ["create"]])
+    def test_what_is_not_understood_is_status_2(self, command: Command, words: list[str]) -> None:
+        done = command(*words)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+class TestCheck:
+    def test_settings_that_add_up(self, command: Command, config: Path) -> None:
+        done = command("check", "--config", config)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"{config}: fine, 1 account(s)\n"
+        assert UPSTREAM_KEY not in done.stdout
+
+    def test_config_toml_of_the_folder_is_the_default(self, command: Command, config: Path) -> None:
+        assert command("check").returncode == 0
+
+    def test_a_line_for_each_problem(self, command: Command, config: Path) -> None:
+        wrong = "expected = 9000.0\n[timeouts]\npoll = -1\nnonsense = 1\n"
+        config.write_text(config.read_text().replace("expected = 0.3\n", wrong))
+        done = command("check", "--config", config)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        lines = done.stderr.splitlines()
+        assert all(line.startswith("video-gateway: ") for line in lines)
+        for problem in ("timeouts.poll", "timeouts.nonsense"):
+            assert sum(problem in line for line in lines) == 1
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (None, "No such file"),
+            ("[server", "config.toml"),
+            ("[server]\nport = 99999\n", "server.port"),
+            ("[nowhere]\nx = 1\n", "nowhere"),
+            ('[[accounts]]\nbase_url = "ftp://x"\n', "base_url"),
+            ('[[accounts]]\napi_key = "sk-oops-a-secret"\n', "accounts.0.api_key"),
+            ('[auth]\nmode = "open"\n[server]\nhost = "0.0.0.0"\n', "auth.mode"),
+        ],
+    )
+    @pytest.mark.parametrize("which", ["check", "serve"])
+    def test_one_line_says_what_is_wrong(
+        self, command: Command, config: Path, which: str, content: str | None, said: str
+    ) -> None:
+        if content is None:
+            config.unlink()
+        else:
+            config.write_text(content)
+        done = command(which, "--config", config)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("video-gateway: ")
+        assert said in line
+        assert "sk-oops-a-secret" not in done.stderr + done.stdout
+
+    @pytest.mark.parametrize("value", ["", "  ", "two words", "schlüssel"])
+    def test_a_key_that_is_none(self, command: Command, config: Path, value: str) -> None:
+        done = command("check", UPSTREAM_API_KEY=value)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "UPSTREAM_API_KEY" in line
+        assert "two words" not in line
+
+    def test_variables_outweigh_the_file(self, command: Command, config: Path) -> None:
+        assert command("check", VIDEO_GATEWAY_SERVER__PORT="9000").returncode == 0
+        done = command("check", VIDEO_GATEWAY_SERVER__PROT="9000")
+        assert done.returncode == 2
+        assert "VIDEO_GATEWAY_SERVER__PROT" in done.stderr
+
+
+class TestKeys:
+    def test_a_new_key_stands_alone_on_standard_output(
+        self, command: Command, config: Path
+    ) -> None:
+        done = command("keys", "create", "alice", "--config", config)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert is_key(done.stdout.removesuffix("\n"))
+        for path in (config.parent / "data").iterdir():
+            if path.is_file():
+                assert done.stdout.strip().encode() not in path.read_bytes()
+
+    def test_list_and_revoke(self, command: Command, config: Path) -> None:
+        keys = [command("keys", "create", name).stdout.strip() for name in ("alice", "bob", "bob")]
+        listed = command("keys", "list").stdout
+        ids = re.findall(r"key_[0-9a-f]{16}", listed)
+        assert len(set(ids)) == 3
+        assert listed.count("bob") == 2
+        assert not any(key in listed for key in keys)
+        assert command("keys", "revoke", ids[0]).stdout == f"revoked {ids[0]} of alice\n"
+        assert len(command("keys", "revoke", "bob").stdout.splitlines()) == 2
+        done = command("keys", "revoke", "bob")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize("name", ["", "two words", "x" * 31, "a/b", "--"])
+    def test_a_name_that_is_none(self, command: Command, config: Path, name: str) -> None:
+        done = command("keys", "create", name)
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.fixture
+async def served(config: Path, upstream: Running) -> AsyncIterator[str]:
+    """A gateway that serves in a process of its own; its address."""
+    config.write_text(CONFIG.format(data=config.parent / "data", url=upstream.url))
+    errors = config.parent / "stderr"
+    with socket_of_nobody() as port, errors.open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "gateway",
+                "serve",
+                "--config",
+                str(config),
+                "--port",
+                str(port),
+            ],
+            env=environment(),
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, errors.read_text()
+        try:
+            return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        await until(answers)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 10)
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert UPSTREAM_KEY not in errors.read_text()
+
+
+class TestCreate:
+    """Beside a running server."""
+
+    async def test_a_video_is_made_and_saved(
+        self, process: Command, served: str, tmp_path: Path, upstream: Running
+    ) -> None:
+        key = (await asyncio.to_thread(process, "keys", "create", "alice")).stdout.strip()
+        image = tmp_path / "begin.png"
+        image.write_bytes(picture("PNG", (640, 360)))
+        words = ["create", "a cat", "--url", served, "--key", key, "--seconds", "10"]
+        words += ["--size", "720x1280", "--image", image, "-o", tmp_path / "cat.mp4"]
+        done = await asyncio.to_thread(process, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{tmp_path / 'cat.mp4'}\n"
+        assert is_whole_mp4(tmp_path / "cat.mp4")
+        assert not (tmp_path / "cat.mp4.part").exists()
+        (task,) = upstream.state.tasks.values()
+        assert (task.prompt, task.size, task.seconds) == ("a cat", "720x1280", "10")
+        assert key not in done.stderr
+
+    async def test_what_goes_wrong_is_said_in_one_line(
+        self, command: Command, served: str, tmp_path: Path
+    ) -> None:
+        key = command("keys", "create", "alice").stdout.strip()
+
+        async def refused(*words: object, **variables: str) -> str:
+            done = await asyncio.to_thread(command, "create", "--url", served, *words, **variables)
+            assert (done.returncode, done.stdout) == (2, "")
+            *_, line = done.stderr.splitlines()
+            assert line.startswith("video-gateway: ")
+            assert "Traceback" not in done.stderr
+            return line
+
+        assert "no API key" in await refused("a cat")
+        assert "not known" in await refused("a cat", VIDEO_GATEWAY_KEY="wrong")
+        keyed = {"VIDEO_GATEWAY_KEY": key}
+        assert "must be one of 10, 15" in await refused("a cat", "--seconds", "99", **keyed)
+        assert "No such file" in await refused("a cat", "--image", tmp_path / "none.png", **keyed)
+        assert "rejected by the content policy" in await refused("sandbox:policy", **keyed)
+        assert list(tmp_path.glob("*.mp4*")) == []
+
+    async def test_a_revoked_key_works_no_more(self, process: Command, served: str) -> None:
+        key = (await asyncio.to_thread(process, "keys", "create", "alice")).stdout.strip()
+        header = {"authorization": key}
+        async with httpx.AsyncClient(base_url=served, headers=header, trust_env=False) as http:
+            assert (await http.get("/v1/videos/video_1")).status_code == 404
+            await asyncio.to_thread(process, "keys", "revoke", "alice")
+            assert (await http.get("/v1/videos/video_1")).status_code == 401
+
+    async def test_a_second_server_on_the_folder_is_refused(
+        self, process: Command, served: str
+    ) -> None:
+        done = await asyncio.to_thread(process, "serve", "--port", "0")
+        assert done.returncode == 2
+        assert "another server is running" in done.stderr
+
+
+def test_nobody_there(process: Command) -> None:
+    with socket_of_nobody() as port:
+        pass
+    done = process("create", "a cat", "--url", f"http://127.0.0.1:{port}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "can't be reached" in line

@@ -1,0 +1,1 @@
+"""Tests of the durable truth, on real files and real threads."""

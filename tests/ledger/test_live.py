@@ -1,0 +1,117 @@
+"""What is under way, in memory: a picture of what is committed."""
+
+import math
+from dataclasses import replace
+
+from gateway.job import Kind, State
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.live import idle_tasks, is_looking
+from gateway.ledger.transitions import settle
+
+from .bench import ACCOUNT, WALL, accepted, moved, reserve_submit, reserved
+
+
+async def test_the_queue_is_in_the_order_of_acceptance(ledger: Ledger) -> None:
+    jobs = [await accepted(ledger, number) for number in (3, 1, 2)]
+    for job in jobs:
+        assert ledger.live.head() == job
+        await moved(ledger, job, State.CANCELLED)
+    assert ledger.live.head() is None
+
+
+async def test_a_job_refused_upstream_goes_back_to_its_own_place_in_line(ledger: Ledger) -> None:
+    first, second = [await accepted(ledger, number) for number in (1, 2)]
+    _, submitting = await reserve_submit(ledger, first)
+    assert ledger.live.head() == second
+    await moved(ledger, submitting, State.QUEUED, account=None, submitted=None)
+    assert ledger.live.head() == first
+
+
+async def test_states_are_counted(ledger: Ledger) -> None:
+    jobs = [await accepted(ledger, number) for number in range(4)]
+    await moved(ledger, jobs[0], State.CANCELLED)
+    await reserve_submit(ledger, jobs[1])
+    counts = {state: count for state, count in ledger.live.counts.items() if count}
+    assert counts == {State.QUEUED: 2, State.SUBMITTING: 1, State.CANCELLED: 1}
+
+
+async def test_a_slot_is_taken_from_the_reserved_submit_to_upstreams_last_word(
+    ledger: Ledger,
+) -> None:
+    book = ledger.live.books[ACCOUNT]
+    _, job = await reserve_submit(ledger, await accepted(ledger))
+    assert book.slots_taken(WALL) == 1
+    job = await moved(ledger, job, State.RUNNING, upstream_id="up_1")
+    assert book.slots_taken(WALL) == 1
+    job = await moved(ledger, job, State.FETCHING)
+    assert book.slots_taken(WALL) == 0
+    assert list(book.tasks) == [job.id]
+    await moved(ledger, job, State.COMPLETED)
+    assert not book.tasks
+
+
+async def test_a_ghost_keeps_its_slot_for_its_time(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    _, job = await reserve_submit(ledger, await accepted(ledger))
+    await moved(ledger, job, State.FAILED, slot_until=WALL + 600)
+    assert book.slots_taken(WALL + 599) == 1
+    assert book.slot_returns(WALL + 599) == WALL + 600
+    assert book.slots_taken(WALL + 600) == 0
+    assert book.slot_returns(WALL + 600) == math.inf
+    book.forget(WALL + 600, 61.0)
+    assert not book.ghosts
+
+
+async def test_calls_are_forgotten_only_once_their_places_have_returned(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    calls = [await reserved(ledger) for _ in range(3)]
+    for call, at in zip(calls, (10.0, 20.0), strict=False):
+        await ledger.commit(
+            settle(
+                call, lambda a: a, None, None, {}, outcome="missing", touched=True, now=WALL + at
+            )
+        )
+    book.forget(WALL + 71.0, 61.0)  # the first returns at this very moment
+    assert set(book.calls) == {call.id for call in calls}
+    book.forget(WALL + 71.1, 61.0)
+    assert set(book.calls) == {call.id for call in calls[1:]}
+    book.forget(WALL + 9e9, 61.0)
+    assert set(book.calls) == {calls[2].id}  # it has not ended
+
+
+async def test_a_task_is_idle_while_none_of_its_calls_is_under_way(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    jobs = [
+        await accepted(ledger, number, state=State.RUNNING, account=ACCOUNT) for number in (1, 2)
+    ]
+    assert not is_looking(book)
+    await reserved(ledger, Kind.POLL, jobs[0])
+    assert [job.id for job in idle_tasks(book)] == [jobs[1].id]
+    assert is_looking(book)
+
+
+async def test_a_submit_under_way_is_no_look_at_upstream(ledger: Ledger) -> None:
+    await reserve_submit(ledger, await accepted(ledger))
+    assert not is_looking(ledger.live.books[ACCOUNT])
+
+
+async def test_an_input_image_is_needed_until_the_last_of_its_jobs_is_accepted(
+    ledger: Ledger,
+) -> None:
+    image = {"input_sha256": "ab" * 32, "input_type": "image/png"}
+    jobs = [await accepted(ledger, number, **image) for number in (1, 2)]
+    for job in jobs:
+        assert ledger.live.needs_input("ab" * 32)
+        _, submitting = await reserve_submit(ledger, job)
+        assert ledger.live.needs_input("ab" * 32)
+        await moved(ledger, submitting, State.RUNNING, upstream_id=f"up_{job.id}")
+    assert not ledger.live.needs_input("ab" * 32)
+    assert not ledger.live.needs_input("cd" * 32)
+
+
+async def test_overdue_is_longer_than_max_wait(ledger: Ledger) -> None:
+    job = await accepted(ledger, state=State.RUNNING, account=ACCOUNT, submitted=WALL)
+    book = ledger.live.books[ACCOUNT]
+    assert book.overdue(WALL + 600, 600) == 0
+    assert book.overdue(WALL + 601, 600) == 1
+    assert ledger.live.jobs[job.id] == replace(job)

@@ -1,0 +1,235 @@
+"""A restart is nothing but reading the ledger."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import Boot
+from gateway.errors import StartError
+from gateway.job import Kind, State
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.transitions import add_key, settle
+
+from .bench import (
+    ACCOUNT,
+    BOOT,
+    DAY,
+    WALL,
+    WINDOWS,
+    accepted,
+    moved,
+    query,
+    reserve_submit,
+    reserved,
+)
+from .conftest import MakeLedger
+
+LATER = replace(BOOT, seconds=BOOT.seconds + 30, wall=WALL + 30)
+"""The same boot, half a minute on."""
+
+
+async def call_that_ended(ledger: Ledger, at: float, **over: bool) -> None:
+    call = await reserved(ledger, now=at)
+    touched = over.get("touched", True)
+    await ledger.commit(
+        settle(call, lambda a: a, None, None, {}, outcome="missing", touched=touched, now=at)
+    )
+
+
+def now(ledger: Ledger, boot: Boot) -> float:
+    """The moment on the ledger's timeline at which `boot` was read."""
+    return boot.seconds + ledger.offset
+
+
+async def test_the_queue_keeps_its_order(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    jobs = [await accepted(ledger, number) for number in (5, 3, 9)]
+    await reserve_submit(ledger, jobs[0])
+    await ledger.close()
+    again = await open_ledger(LATER)
+    assert again.live.head() == jobs[1]
+    await moved(again, jobs[1], State.CANCELLED)
+    assert again.live.head() == jobs[2]
+    assert again.live.counts[State.QUEUED] == 1
+    assert again.live.counts[State.SUBMITTING] == 1
+
+
+async def test_memory_is_the_same_as_before(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    await accepted(ledger, 1, input_sha256="ab" * 32, input_type="image/png")
+    running = await accepted(ledger, 2, state=State.RUNNING, account=ACCOUNT)
+    await accepted(ledger, 3, state=State.FETCHING, account=ACCOUNT)
+    await accepted(ledger, 4, state=State.COMPLETED, account=ACCOUNT)
+    await accepted(ledger, 5, state=State.FAILED, account=ACCOUNT, slot_until=WALL + 100)
+    await reserved(ledger, Kind.POLL, running)
+    await call_that_ended(ledger, WALL + 10)
+    before = ledger.live
+    await ledger.close()
+    after = (await open_ledger(LATER)).live
+    assert (after.jobs, after.counts) == (before.jobs, before.counts)
+    one, other = before.books[ACCOUNT], after.books[ACCOUNT]
+    assert (one.account, one.tasks) == (other.account, other.tasks)
+    assert (one.calls, one.ghosts) == (other.calls, other.ghosts)
+    assert after.needs_input("ab" * 32)
+
+
+async def test_the_calls_of_the_last_period_are_remembered(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    for at in (WALL - 40, WALL - 20, WALL):
+        await call_that_ended(ledger, at)
+    await call_that_ended(ledger, WALL, touched=False)
+    await ledger.close()
+    again = await open_ledger(LATER)  # places return 61 s after the end
+    ends = [call.ended for call in again.live.books[ACCOUNT].calls.values()]
+    assert ends == [WALL - 20, WALL]
+
+
+async def test_a_call_whose_end_nobody_saw_is_still_open(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    call, _ = await reserve_submit(ledger, await accepted(ledger))
+    probe = await reserved(ledger)
+    await ledger.close()
+    for boot in (LATER, Boot("boot-b", 5.0, WALL + 5 * DAY)):
+        again = await open_ledger(boot)
+        assert again.live.books[ACCOUNT].open_calls() == [call, probe]
+        await again.close()
+
+
+@pytest.mark.parametrize("step", [-DAY, 0.0, 3600.0, 400 * DAY])
+async def test_in_the_same_boot_no_step_of_the_wall_clock_has_any_effect(
+    open_ledger: MakeLedger, step: float
+) -> None:
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL)
+    await ledger.close()
+    again = await open_ledger(replace(LATER, wall=LATER.wall + step))
+    assert (again.boot, again.offset) == (ledger.boot, ledger.offset)
+    assert now(again, LATER) == WALL + 30
+    assert len(again.live.books[ACCOUNT].calls) == 1
+    assert again.live.books[ACCOUNT].account.opens == 0.0
+
+
+@pytest.mark.parametrize("step", [-DAY, -1.0, 0.0, 3600.0, 400 * DAY])
+async def test_after_another_boot_an_account_waits_for_one_window_first(
+    open_ledger: MakeLedger, step: float
+) -> None:
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL + 10)
+    await ledger.close()
+    other = Boot("boot-b", 3.0, WALL + step)
+    again = await open_ledger(other)
+    started = now(again, other)
+    assert started >= WALL + 10  # the timeline never runs backwards
+    assert again.live.books[ACCOUNT].account.opens == started + WINDOWS[ACCOUNT]
+    assert again.boot != ledger.boot
+
+
+async def test_the_wait_of_a_new_boot_survives_a_restart_within_it(
+    open_ledger: MakeLedger,
+) -> None:
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL)
+    await ledger.close()
+    first = await open_ledger(Boot("boot-b", 3.0, WALL + 20))
+    await first.close()
+    second = await open_ledger(Boot("boot-b", 9.0, WALL - DAY))
+    assert second.live.books[ACCOUNT].account.opens == WALL + 20 + 61.0
+    assert second.offset == first.offset
+
+
+async def test_an_account_that_waits_longer_still_waits_as_long(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    call = await reserved(ledger)
+    await ledger.commit(
+        settle(
+            call,
+            lambda account: replace(account, opens=WALL + 3600),
+            None,
+            None,
+            {},
+            outcome="rate_limited",
+            touched=True,
+            now=WALL,
+        )
+    )
+    await ledger.close()
+    again = await open_ledger(Boot("boot-b", 3.0, WALL + 60))
+    assert again.live.books[ACCOUNT].account.opens == WALL + 3600
+
+
+async def test_an_account_that_never_made_a_call_waits_for_nothing(
+    open_ledger: MakeLedger,
+) -> None:
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL)
+    await ledger.close()
+    windows = {**WINDOWS, "fresh": 61.0}
+    again = await open_ledger(Boot("boot-b", 3.0, WALL + 60), windows)
+    assert again.live.books["fresh"].account.opens == 0.0
+
+
+async def test_jobs_accepted_before_lie_in_the_past_of_the_timeline(
+    open_ledger: MakeLedger,
+) -> None:
+    ledger = await open_ledger()
+    await accepted(ledger, accepted=WALL + 500)
+    await ledger.close()
+    other = Boot("boot-b", 3.0, WALL - DAY)
+    assert now(await open_ledger(other), other) >= WALL + 500
+
+
+async def test_ghosts_keep_their_slots_as_long_as_they_would_have(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    for number, until in enumerate((WALL + 20, WALL + 600)):
+        _, job = await reserve_submit(ledger, await accepted(ledger, number))
+        await moved(ledger, job, State.FAILED, slot_until=until)
+    await ledger.close()
+    again = await open_ledger(LATER)
+    book = again.live.books[ACCOUNT]
+    assert book.slots_taken(WALL + 30) == 1
+    assert book.slot_returns(WALL + 30) == WALL + 600
+    assert not again.live.jobs
+    assert again.live.counts[State.FAILED] == 2
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTING, State.RUNNING, State.FETCHING])
+async def test_an_account_with_unfinished_videos_may_not_leave_the_settings(
+    open_ledger: MakeLedger, tmp_path: Path, state: State
+) -> None:
+    ledger = await open_ledger()
+    await accepted(ledger, state=state, account=ACCOUNT)
+    await ledger.close()
+    with pytest.raises(StartError, match="'main' has unfinished videos"):
+        Ledger.open(tmp_path, LATER, {"another": 61.0})
+
+
+async def test_an_account_whose_videos_are_all_over_may_leave(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    await accepted(ledger, 1, state=State.COMPLETED, account=ACCOUNT)
+    await accepted(ledger, 2, state=State.FAILED, account=ACCOUNT, slot_until=WALL + 600)
+    queued = await accepted(ledger, 3)
+    await ledger.close()
+    again = await open_ledger(LATER, {"another": 61.0})
+    assert again.live.head() == queued
+
+
+async def test_keys_are_known_again(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    await ledger.commit(add_key("alice", "key_1", "ab" * 32, WALL))
+    key = ledger.key("ab" * 32)
+    await ledger.close()
+    assert (await open_ledger(LATER)).key("ab" * 32) == key is not None
+
+
+async def test_every_boot_is_written_down_once(open_ledger: MakeLedger, tmp_path: Path) -> None:
+    for boot in (BOOT, LATER, Boot("boot-b", 1.0, WALL + DAY), LATER):
+        await (await open_ledger(boot)).close()
+    assert query(tmp_path, "SELECT id FROM boots ORDER BY number") == [("boot-a",), ("boot-b",)]
+
+
+async def test_a_new_ledger_has_nothing_under_way(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    assert (ledger.live.jobs, book.tasks, book.calls, book.ghosts) == ({}, {}, {}, {})
+    assert book.slot_returns(0.0) == math.inf

@@ -1,0 +1,1 @@
+"""Tests of the decisions: plain values in, a value out."""
