@@ -24,6 +24,8 @@ from gateway.config import PREFIX, Settings
 from gateway.job import Call, CallEnded, Kind, State
 from gateway.metrics import Metrics
 from gateway.outcome import Verdict
+from gateway.policy.dispatch import Rules
+from gateway.policy.polling import PollingRule
 from gateway.policy.window import WindowRule
 from gateway.upstream.dialects import DIALECTS
 
@@ -145,8 +147,8 @@ def families() -> Iterator[tuple[str, str, list[str], str]]:
     """Name, type, labels and help of all that a gateway exposes once each figure was counted."""
     book = SimpleNamespace(calls={}, slots_taken=lambda _now: 0, overdue=lambda _now, _wait: 0)
     live: Any = SimpleNamespace(counts=Counter(dict.fromkeys(State, 0)), books={"a": book})
-    rules = {"a": WindowRule(1, 1.0, 0.0, 0.0)}
-    metrics = Metrics(live, Clock(), rules, {"a": frozenset()}, {"a": 1}, 1.0)
+    rules = Rules(WindowRule(1, 1.0, 0.0), PollingRule(1.0, 1.0, 1.0, 1.0), concurrent=1)
+    metrics = Metrics(live, Clock(), {"a": rules})
     metrics.on_event(CallEnded(Call(1, "a", Kind.POLL, None, 0.0, 1.0, Verdict.OBSERVED)))
     metrics.on_request("GET", "/", 200, 0.1)
     for family in text_string_to_metric_families(metrics.expose()[0].decode()):

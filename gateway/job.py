@@ -109,6 +109,11 @@ class Job:
     content_gone: bool = False
     """The content is no longer kept; the object stays."""
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether its caller still sees it."""
+        return self.deleted_at is None and self.state is not State.CANCELLED
+
     def with_input(self, sha256: str, media_type: str) -> "Job":
         """The job with an input image, named by the SHA-256 of its bytes."""
         return replace(self, input_sha256=sha256, input_type=media_type)

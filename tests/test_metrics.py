@@ -91,13 +91,15 @@ class Figures:
     def moves(self, job: Job, to: State, **changes: object) -> Job:
         """A job moves on: memory shows it, and listeners hear of it."""
         moved = replace(job, state=to, **changes)
-        self.live.apply(Change(jobs=(moved,)))
-        self.metrics.on_event(JobMoved(job.state, moved))
+        event = JobMoved(job.state, moved)
+        self.live.apply(Change(jobs=(moved,), events=(event,)))
+        self.metrics.on_event(event)
         return moved
 
     def accept(self) -> None:
-        self.live.apply(Change(jobs=(JOB,)))
-        self.metrics.on_event(JobMoved(None, JOB))
+        event = JobMoved(None, JOB)
+        self.live.apply(Change(jobs=(JOB,), events=(event,)))
+        self.metrics.on_event(event)
 
 
 @pytest.fixture

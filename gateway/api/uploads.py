@@ -99,7 +99,7 @@ class Uploads:
             async with self._bodies:
                 return _from_json(await request.body(), self._allowed)
         if kind == "multipart/form-data":
-            return _from_form(await _parse(request), self._allowed)
+            return _from_form(await _parse(request, self._allowed), self._allowed)
         if kind == "application/x-www-form-urlencoded":
             form = await request.form(max_fields=20, max_part_size=most_body(self._allowed))
             return _from_form(form, self._allowed)
@@ -113,8 +113,8 @@ class _Parser(MultiPartParser):
     @property
     def field(self) -> str | None:
         """The field that is being read."""
-        name = self._current_part.field_name
-        return name[:100] if name else None
+        name = getattr(self._current_part, "field_name", "")
+        return name[:100] or None
 
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
@@ -125,14 +125,18 @@ class _Parser(MultiPartParser):
             part.file = UploadFile(cast("BinaryIO", spool), size=0)
 
 
-async def _parse(request: Request) -> FormData:
+async def _parse(request: Request, allowed: Requests) -> FormData:
     parser = _Parser(
         request.headers, request.stream(), max_files=1, max_fields=20, max_part_size=MOST_TEXT
     )
     try:
         return await parser.parse()
     except MultiPartException as error:
-        message = f"{parser.field}: {error.message}" if parser.field else error.message
+        message = error.message
+        if parser.field:
+            message = f"{parser.field}: {message}"
+        if parser.field == "prompt":
+            message += f" A prompt must have at most {allowed.prompt_chars} characters."
         raise RequestError(400, message, code="invalid_form", param=parser.field) from error
 
 

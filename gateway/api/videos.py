@@ -113,7 +113,7 @@ class Videos:
         """The caller's job that the path names. Raises RequestError 401, 404, 429."""
         caller = await self._auth.caller(request)
         job = self._ledger.job(request.path_params["id"])
-        if job is None or job.caller != caller.id or job.deleted_at is not None:
+        if job is None or job.caller != caller.id or not job.is_seen:
             raise no_such_video()
         structlog.contextvars.bind_contextvars(job=job.id)
         return job
@@ -152,7 +152,7 @@ class Videos:
             log.info("job accepted", job=job.id)
             return change.jobs[0]
         log.info("the same request again", job=change.found.id)
-        if change.found.deleted_at is not None:
+        if not change.found.is_seen:
             raise no_such_video()
         return self._ledger.job(change.found.id) or change.found
 

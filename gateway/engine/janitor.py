@@ -65,7 +65,7 @@ class Janitor:
                 repeats=now - KEY_SECONDS,
             )
         )
-        await ledger.commit(forget_events(self._clock.wall() - TRACE_SECONDS))
+        await ledger.commit(forget_events(self._clock.wall() - TRACE_SECONDS, ledger.seen))
         self._inputs.free_unneeded(ledger.live.needs_input)
 
     async def _make_room(self) -> None:

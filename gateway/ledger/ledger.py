@@ -47,8 +47,9 @@ class Ledger:
         self._writer: Writer | None = None
         self._listeners: list[Listener] = []
         self._wakers: list[Callable[[], None]] = []
+        self.seen = 0
+        """The last line of the outbox that this process has taken in."""
         self._version = -1
-        self._seen = 0
 
     @classmethod
     def open(cls, folder: Path, boot: Boot, windows: Mapping[str, float]) -> "Ledger":
@@ -156,7 +157,7 @@ class Ledger:
             return
         first = self._version < 0
         (latest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
-        self._version, since, self._seen = version, self._seen, latest
+        self._version, since, self.seen = version, self.seen, latest
         sql = "SELECT type, subject FROM outbox WHERE id > ? AND writer <> ?"
         foreign = [] if first else self._reader.execute(sql, (since, self._me)).fetchall()
         if first or any(row["type"].startswith("key.") for row in foreign):

@@ -275,9 +275,13 @@ def forget(
 
 
 @transition
-def forget_events(conn: Connection, before_at: float) -> Change:
-    """Drop lines of the outbox older than `before_at` (Unix seconds)."""
-    conn.execute(delete(schema.outbox).where(schema.outbox.c.at < before_at))
+def forget_events(conn: Connection, before_at: float, seen: int) -> Change:
+    """Drop lines of the outbox up to `seen` that are older than `before_at` (Unix seconds).
+
+    One that was not seen yet stays, whatever the clock of the process that wrote it said.
+    """
+    old = (schema.outbox.c.at < before_at) & (schema.outbox.c.id <= seen)
+    conn.execute(delete(schema.outbox).where(old))
     return Change()
 
 

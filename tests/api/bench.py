@@ -23,6 +23,7 @@ KEYS = {
     "seconds",
     "remixed_from_video_id",
     "error",
+    "queue_position",
     "url",
 }
 """Of the video object: there in every state."""
@@ -60,13 +61,14 @@ async def bring(house: House, video: str, to: State, **changes: Any) -> Job:
     return job
 
 
-async def complete(house: House, video: str, content: bytes = mp4()) -> Stored:
+async def complete(house: House, video: str, content: bytes = mp4(), **changes: Any) -> Stored:
     """Let a queued job be completed with this content."""
     store = house.gateway._videos
     part = await store.begin(video)
     await part.restart(None)
     await part.write(content)
     stored = await store.keep(part, length_known=True)
-    told = {"content_sha256": stored.sha256, "content_bytes": stored.size}
-    await bring(house, video, State.COMPLETED, completed_at=1_750_000_000.5, progress=100, **told)
+    told: dict[str, Any] = {"content_sha256": stored.sha256, "content_bytes": stored.size}
+    told |= {"completed_at": 1_750_000_000.5, "progress": 100, **changes}
+    await bring(house, video, State.COMPLETED, **told)
     return stored

@@ -59,7 +59,6 @@ class Reader:
         )
         self.told: dict[str, Any] = {}
         self.codes: set[str] = set()
-        self.statuses: set[tuple[str, str, int]] = set()
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         answer = await self.http.request(method, path, **options)
@@ -85,7 +84,6 @@ class Reader:
             str(answer.status_code)
         )
         assert response is not None, f"{method} {template} gave {answer.status_code}"
-        self.statuses.add((method, template, answer.status_code))
         kind = answer.headers.get("content-type", "").partition(";")[0]
         headers = answer.headers.keys() - {"content-type", "content-length"}
         assert headers <= response["headers"].keys(), f"{method} {template}: {headers}"

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from acceptance.stack import Stack
 from PIL import Image
-
-from tests.acceptance.stack import Stack
 
 from .environments import CannotMake
 from .line import Loss

@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from tests.acceptance.stack import Stack, until
+from acceptance.stack import Stack, until
 
 
 def sha256_of(path: Path) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from acceptance.stack import Stack, until
 from PIL import Image
-
-from tests.acceptance.stack import Stack, until
 
 from .conftest import missing
 from .oracles import sha256_of, stored_sha256, upstream_sha256

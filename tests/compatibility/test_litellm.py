@@ -5,8 +5,7 @@ OpenAI SDK, and so gets the upstream's own words.
 from pathlib import Path
 
 import pytest
-
-from tests.acceptance.stack import Stack
+from acceptance.stack import Stack
 
 from .conftest import See
 from .oracles import sha256_of, upstream_sha256

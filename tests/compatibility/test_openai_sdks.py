@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.acceptance.stack import Stack
+from acceptance.stack import Stack
 
 from .conftest import See
 from .oracles import sha256_of, stored_sha256, upstream_sha256

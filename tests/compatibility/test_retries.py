@@ -3,8 +3,7 @@ say so, and the video must not be made, or paid for, twice.
 """
 
 import pytest
-
-from tests.acceptance.stack import Stack
+from acceptance.stack import Stack
 
 from .conftest import See
 from .line import Loss

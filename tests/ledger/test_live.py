@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from gateway.job import Kind, State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.live import idle_tasks, is_looking
+from gateway.ledger.live import is_looking
 from gateway.ledger.transitions import settle
 
 from .bench import ACCOUNT, WALL, accepted, moved, reserve_submit, reserved
@@ -86,7 +86,7 @@ async def test_a_task_is_idle_while_none_of_its_calls_is_under_way(ledger: Ledge
     ]
     assert not is_looking(book)
     await reserved(ledger, Kind.POLL, jobs[0])
-    assert [job.id for job in idle_tasks(book)] == [jobs[1].id]
+    assert [job.id for job in ledger.live.idle(book)] == [jobs[1].id]
     assert is_looking(book)
 
 

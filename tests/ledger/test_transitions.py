@@ -206,7 +206,7 @@ async def test_what_happened_stands_in_the_outbox_of_the_same_transaction(
 ) -> None:
     call, job = await reserve_submit(ledger, await accepted(ledger))
     with pytest.raises(StateConflict):
-        await ledger.commit(move(job, State.CANCELLED, {}))
+        await ledger.commit(move(job, State.COMPLETED, {}))
     await ledger.commit(ended(call, job=job, to=State.FAILED))
     await ledger.commit(add_key("bob", "key_1", "ab" * 32, WALL))
     await ledger.commit(revoke_keys("bob", WALL))
