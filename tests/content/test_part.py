@@ -110,9 +110,10 @@ class TestRefused:
 
     async def test_in_single_bytes_too(self, tmp_path: Path) -> None:
         part = await taken_up(tmp_path)
+        for byte in b"<!doctype h":
+            await part.write(bytes([byte]))
         with pytest.raises(NotAVideo):
-            for byte in b"<!doctype html>":
-                await part.write(bytes([byte]))
+            await part.write(b"t")
 
     async def test_more_than_a_video_may_have(self, tmp_path: Path) -> None:
         part = await taken_up(tmp_path, most=len(VIDEO))

@@ -101,7 +101,6 @@ async def test_a_video_that_is_never_done_fails_at_the_end_of_its_life(
     "content",
     [
         pytest.param(MISSING, id="404"),
-        pytest.param(http(200, b"<html>the file has expired</html>"), id="html"),
         pytest.param(http(200, VIDEO, "content-encoding: gzip"), id="compressed"),
     ],
 )
