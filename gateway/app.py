@@ -145,6 +145,7 @@ class Gateway:
             max_body_size=most,
             lifespan=self._lifespan,
         )
+        app.router.redirect_slashes = False  # a redirect would follow the Host that a caller sent
         guarded = Guard(app, metrics.on_request, clock.now, most)
         self.app = behind_proxies(guarded, settings.server.trusted_proxies)
         self.metrics_app = Starlette(

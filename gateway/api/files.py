@@ -154,18 +154,18 @@ class ContentResponse(Response):
         with self._file as file:
             await send({"type": "http.response.start", **start})
             file.seek(self._begin)
-            heard = False  # whether somebody was still there for the last bytes
             left = self._end - self._begin if self._send_body else 0
             while left:
+                if await self._request.is_disconnected():
+                    return
                 chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
                 if not chunk:
                     raise OSError("the content is shorter than it was")
                 left -= len(chunk)
-                heard = bool(left) or not await self._request.is_disconnected()
                 await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
             if not self._send_body:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if self._send_body and self._end == self._size and heard:
+        if self._send_body and self._end == self._size:
             await self._fetched()
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from gateway.clock import Clock
 from gateway.engine.calls import Calls
 from gateway.errors import LedgerFull, StateConflict
-from gateway.job import State
+from gateway.job import Kind, State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.live import is_looking
 from gateway.ledger.transitions import reserve
 from gateway.policy.dispatch import Fetching, Rules, Running, Send, View, next_call
 from gateway.policy.window import Place
@@ -128,5 +127,6 @@ class Dispatcher:
             to_fetch=to_fetch,
             head=head.id if head else None,
             room=head is None or self._has_room(len(book.tasks) + 1),
-            looking=is_looking(book),
+            looking=book.is_making(Kind.POLL),
+            submitting=book.is_making(Kind.SUBMIT),
         )

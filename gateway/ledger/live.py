@@ -33,6 +33,10 @@ class AccountBook:
         """Calls that have not ended."""
         return [call for call in self.calls.values() if call.ended is None]
 
+    def is_making(self, kind: Kind) -> bool:
+        """Whether a call of this kind is under way."""
+        return any(call.kind is kind for call in self.open_calls())
+
     def slots_taken(self, now: float) -> int:
         """Videos that upstream works on, or may work on."""
         working = (State.SUBMITTING, State.RUNNING)
@@ -176,8 +180,3 @@ class Live:
             self.queued[job.caller] -= 1
         elif job.account is not None:
             self.books[job.account].tasks.pop(job.id, None)
-
-
-def is_looking(book: AccountBook) -> bool:
-    """Whether a poll is under way."""
-    return any(call.kind is Kind.POLL for call in book.open_calls())

@@ -64,6 +64,8 @@ class View:
     room: bool
     looking: bool
     """A GET is under way."""
+    submitting: bool = False
+    """A POST is under way. One at a time: a broken gateway in front of upstream costs one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
 def may_submit(view: View, rules: Rules) -> bool:
     """Whether one more paid task may be created, as far as slots, disk and trust in upstream go."""
     return (
-        view.slots_taken < rules.concurrent
+        not view.submitting
+        and view.slots_taken < rules.concurrent
         and view.to_fetch <= rules.concurrent
         and view.room
         and view.account.doubt is None

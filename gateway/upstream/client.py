@@ -163,6 +163,10 @@ class Upstream:
             if response.status_code not in (200, 206):
                 if response.status_code == 416:
                     await sink.restart(None)
+                if not str(response.request.url).startswith(f"{self._base}/"):
+                    # What another host says of its link tells nothing of the key or the account.
+                    refusal = f"the redirect led to {response.status_code}"
+                    return Outcome(Verdict.BROKEN, refusal)
                 answer = await _read_answer(response, self._wall())
                 return read_download_refusal(answer)
             if response.headers.get("content-encoding", "identity") != "identity":

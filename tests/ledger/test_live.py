@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from gateway.job import Kind, State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.live import is_looking
 from gateway.ledger.transitions import settle
 
 from .bench import ACCOUNT, WALL, accepted, moved, reserve_submit, reserved
@@ -84,15 +83,15 @@ async def test_a_task_is_idle_while_none_of_its_calls_is_under_way(ledger: Ledge
     jobs = [
         await accepted(ledger, number, state=State.RUNNING, account=ACCOUNT) for number in (1, 2)
     ]
-    assert not is_looking(book)
+    assert not book.is_making(Kind.POLL)
     await reserved(ledger, Kind.POLL, jobs[0])
     assert [job.id for job in ledger.live.idle(book)] == [jobs[1].id]
-    assert is_looking(book)
+    assert book.is_making(Kind.POLL)
 
 
 async def test_a_submit_under_way_is_no_look_at_upstream(ledger: Ledger) -> None:
     await reserve_submit(ledger, await accepted(ledger))
-    assert not is_looking(ledger.live.books[ACCOUNT])
+    assert not ledger.live.books[ACCOUNT].is_making(Kind.POLL)
 
 
 async def test_an_input_image_is_needed_until_the_last_of_its_jobs_is_accepted(

@@ -245,3 +245,9 @@ def test_a_call_that_upstream_does_not_count_needs_no_place() -> None:
     assert next_call(full, uncounted) == Send(Kind.DOWNLOAD, "done")
     closed = replace(full, account=Account("main", opens=NOW + 5))
     assert next_call(closed, uncounted) == Wait(NOW + 5)  # it still waits for its account
+
+
+def test_one_submit_at_a_time() -> None:
+    waiting = replace(IDLE, head="next")
+    assert next_call(waiting, RULES) == Send(Kind.SUBMIT, "next")
+    assert isinstance(next_call(replace(waiting, submitting=True), RULES), Wait)
