@@ -139,7 +139,7 @@ class Requests(_Section):
 class Limits(_Section):
     """What one caller may ask of the gateway."""
 
-    requests: int = Field(600, ge=1, description="requests a minute with one caller's keys")
+    requests: int = Field(12_000, ge=1, description="requests a minute with one caller's keys")
     queued: int = Field(200, ge=1, description="videos of one caller that wait at once")
     wrong_keys: int = Field(20, ge=1, description="wrong keys a minute from one address")
 

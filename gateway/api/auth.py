@@ -35,8 +35,8 @@ class Auth:
             caller = self._everybody
         else:
             caller = await self._holder(request)
+            await self._bounds.count_request(caller.id)
         structlog.contextvars.bind_contextvars(caller=caller.name)
-        await self._bounds.count_request(caller.id)
         return caller
 
     async def _holder(self, request: Request) -> Caller:

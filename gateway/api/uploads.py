@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -29,7 +29,7 @@ FIELDS = ("prompt", "model", "size", "seconds", IMAGE)
 IMAGE_URL = f"{IMAGE}[image_url]"
 FILE_ID = f"{IMAGE}[file_id]"
 
-MOST_PIXELS = 25_000_000
+MOST_PIXELS = 4096 * 4096
 """Width x height of an input image at most: what a check of one may take in memory follows it."""
 
 MOST_TEXT = 64 * 1024
@@ -74,7 +74,7 @@ class Uploads:
 
     def __init__(self, allowed: Requests) -> None:
         self._allowed = allowed
-        # A JSON body must be held whole: two at once, and the others wait to be read.
+        # A JSON body must be held whole: of large ones two at once, and the others wait.
         self._bodies = asyncio.Semaphore(2)
         # Images are checked one by one: a progressive JPEG takes 6 bytes of memory a pixel.
         self._decoders = asyncio.Semaphore(1)
@@ -96,8 +96,8 @@ class Uploads:
         """What is asked for, and its image, not yet checked."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            async with self._bodies:
-                return _from_json(await request.body(), self._allowed)
+            async with self._bodies if _is_large(request) else nullcontext():
+                return _from_json(await _read_body(request), self._allowed)
         if kind == "multipart/form-data":
             return _from_form(await _parse(request, self._allowed), self._allowed)
         if kind == "application/x-www-form-urlencoded":
@@ -168,12 +168,27 @@ def _from_form(form: FormData, allowed: Requests) -> tuple[Wanted, BinaryIO | No
         raise
 
 
-def _from_json(body: bytes, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
+def _is_large(request: Request) -> bool:
+    """Whether a body has more than text in it, or does not say how much it has."""
+    length = request.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > MOST_TEXT
+
+
+async def _read_body(request: Request) -> bytearray:
+    """The body, held once: Starlette's own reading keeps its pieces and the whole beside them."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+    return body
+
+
+def _from_json(body: bytearray, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
     """What a JSON object asks for, and the image in it, not yet checked."""
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise RequestError(400, "The body is not valid JSON.", code="invalid_json") from None
+    body.clear()  # what an image takes in memory must not be held twice
     if not isinstance(values, dict):
         raise RequestError(400, "The body must be a JSON object.", code="invalid_json")
     values = {name: value for name, value in values.items() if value is not None}

@@ -154,11 +154,14 @@ async def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> AsyncI
     finally:
         over = True
         listening.close()
+        writers = list(tasks.values())
         for task, writer in list(tasks.items()):
             writer.transport.abort()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # an aborted transport closes its socket a turn later
+        await asyncio.gather(*(w.wait_closed() for w in writers), return_exceptions=True)
+        for _ in range(3):  # one that was accepted meanwhile is aborted, a turn later closed
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
