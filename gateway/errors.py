@@ -7,8 +7,10 @@
     |   |-- LedgerFull         no room on the disk: nothing was committed, try again later
     |   |-- LedgerBroken       it can't be trusted any more: the process stops
     |   |-- StateConflict      the job is not in the state that the transition expects
-    |   `-- RepeatConflict     an Idempotency-Key came back with another request
+    |   |-- RepeatConflict     an Idempotency-Key came back with another request
+    |   `-- QueueFull          its caller has as many videos waiting as it may
     |-- NotAVideo              the bytes that came are not a whole MP4
+    |-- StoreUnreadable        a stored video can't be read now; it is not lost for that
     |-- InputsFull             no room for another waiting input image
     `-- RequestError           the caller's request can't be met: status, code, param, message
 
@@ -56,8 +58,16 @@ class RepeatConflict(LedgerError):
     """An Idempotency-Key came back with another request. Nothing was written."""
 
 
+class QueueFull(LedgerError):
+    """Its caller has as many videos waiting as it may. Nothing was written."""
+
+
 class NotAVideo(GatewayError):
     """The bytes that came are not a whole MP4."""
+
+
+class StoreUnreadable(GatewayError):
+    """A stored video can't be read now (no file descriptors left, say). It is not lost for that."""
 
 
 class InputsFull(GatewayError):

@@ -19,6 +19,9 @@ class KeyBook(Protocol):
     def key(self, digest: str) -> Key | None:
         """A key by its digest, as committed now."""
 
+    def catch_up(self) -> None:
+        """See what another process wrote."""
+
 
 class Auth:
     """Finds the caller of a request. `everybody`: the caller of open mode, or None."""
@@ -33,6 +36,7 @@ class Auth:
         if self._everybody is not None:
             self._check_loopback(request)
             caller = self._everybody
+            self._keys.catch_up()
         else:
             caller = await self._holder(request)
             await self._bounds.count_request(caller.id)

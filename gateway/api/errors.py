@@ -14,7 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.api.wire import json_response
-from gateway.errors import InputsFull, LedgerBroken, LedgerFull, RepeatConflict, RequestError
+from gateway.errors import (
+    InputsFull,
+    LedgerBroken,
+    LedgerFull,
+    RepeatConflict,
+    RequestError,
+    StoreUnreadable,
+)
 
 log = structlog.get_logger()
 
@@ -74,6 +81,12 @@ def _of_a_full_disk(_request: Request, error: Exception) -> Response:
     return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
 
 
+def _of_a_busy_disk(_request: Request, error: Exception) -> Response:
+    message = "This video can't be read now. It is still here: try again later."
+    log.error("a stored video could not be read", why=str(error))
+    return envelope(503, message, "gateway_busy", headers={"retry-after": "10"})
+
+
 def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
     """It hung up in the middle of its upload: nothing was accepted, and nobody reads this."""
     return envelope(400, "The request's body ended too early.", "incomplete_body")
@@ -92,6 +105,7 @@ HANDLERS: dict[Any, Any] = {
     RepeatConflict: _of_another_request,
     LedgerFull: _of_a_full_disk,
     InputsFull: _of_a_full_disk,
+    StoreUnreadable: _of_a_busy_disk,
     LedgerBroken: _of_a_full_disk,
     OSError: _of_a_full_disk,
     Exception: _unplanned,

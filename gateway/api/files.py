@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.errors import NO_RETRY
+from gateway.api.errors import NO_RETRY, no_such_video
 from gateway.api.videos import Videos
 from gateway.clock import Clock
 from gateway.content.videos import VideoStore
@@ -63,9 +63,14 @@ class Files:
 
     async def _lose(self, job: Job) -> RequestError:
         """The bytes don't hold any more. They are fetched again while upstream has them."""
+        now = self._ledger.job(job.id)
+        if now is None or not now.is_seen:
+            return no_such_video()
+        if now.content_gone or now.content_lost or now.content_sha256 != job.content_sha256:
+            return _gone() if now.content_gone else _being_fetched()  # seen to meanwhile
         log.error("stored content no longer holds", job=job.id)
         await self._store.remove(job.id)
-        job = self._ledger.job(job.id) or job
+        job = now
         may_come_back = self._clock.now() - (job.finished or 0.0) < self._ttl
         lost = {"content_lost": may_come_back, "content_gone": not may_come_back}
         await self._ledger.commit(note(job, lost | {"misses": 0, "retry": 0.0}))
@@ -165,7 +170,7 @@ class ContentResponse(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
             if not self._send_body:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if self._send_body and self._end == self._size:
+        if self._send_body and (self._begin, self._end) == (0, self._size):
             await self._fetched()
 
 

@@ -41,11 +41,14 @@ class Bounds:
             message = "Too many wrong keys came from your address."
             raise _too_many(message, "too_many_wrong_keys", self._addresses.retry_after)
 
-    def check_queue(self, waiting: int) -> None:
-        """Whether a caller with so many videos waiting may add one. Raises RequestError 429."""
-        if waiting >= self._limits.queued:
-            message = f"You have {waiting} videos waiting, and may have {self._limits.queued}."
-            raise _too_many(message, "queue_full", LONGEST_RETRY_AFTER)
+    def is_full(self, waiting: int) -> bool:
+        """Whether a caller with so many videos waiting may add none. A repeated one is not new."""
+        return waiting >= self._limits.queued
+
+    def queue_full(self, waiting: int) -> RequestError:
+        """What such a caller is told."""
+        message = f"You have {waiting} videos waiting, and may have {self._limits.queued}."
+        return _too_many(message, "queue_full", LONGEST_RETRY_AFTER)
 
 
 class _Buckets:

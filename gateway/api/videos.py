@@ -16,7 +16,7 @@ from gateway.api.wire import Wire, json_response
 from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
-from gateway.errors import RequestError, StateConflict
+from gateway.errors import QueueFull, RequestError, StateConflict
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import Repeat, accept, delete_job, note
@@ -56,7 +56,6 @@ class Videos:
         """Accept a job. Answered once it is durable, its input image first."""
         caller = await self._auth.caller(request)
         repeat = _repeat(request)
-        self._bounds.check_queue(self._ledger.live.queued[caller.id])
         async with self._uploads.read(request) as wanted:
             job = await self._accept(caller, wanted, repeat)
         structlog.contextvars.bind_contextvars(job=job.id)
@@ -99,7 +98,10 @@ class Videos:
                 (job,) = (await self._ledger.commit(delete_job(job, self._clock.wall()))).jobs
                 break
             except StateConflict:  # it moved on meanwhile: delete it where it is now
-                job = self._ledger.job(job.id) or job
+                found = self._ledger.refresh(job.id)
+                if found is None or not found.is_seen:
+                    raise no_such_video() from None
+                job = found
         if job.state is State.COMPLETED:
             await self._store.remove(job.id)
             gone = {"content_gone": True, "content_lost": False}
@@ -147,7 +149,12 @@ class Videos:
         return accepted
 
     async def _commit(self, job: Job, repeat: Repeat) -> Job:
-        change = await self._ledger.commit(accept(job, repeat))
+        waiting = self._ledger.live.queued[job.caller]
+        try:
+            full = self._bounds.is_full(waiting)
+            change = await self._ledger.commit(accept(job, repeat, full=full))
+        except QueueFull:
+            raise self._bounds.queue_full(waiting) from None
         if change.found is None:
             log.info("job accepted", job=job.id)
             return change.jobs[0]
@@ -172,7 +179,7 @@ def _repeat(request: Request) -> Repeat:
 def _read_limit(value: str | None) -> int:
     if value is None:
         return PAGE
-    if not value.isascii() or not value.isdigit() or int(value[:4]) > MOST_IN_A_PAGE:
+    if not value.isascii() or not value.isdigit() or len(value) > 3 or int(value) > MOST_IN_A_PAGE:
         raise _bad("limit", f"must be a number from 0 to {MOST_IN_A_PAGE}")
     return int(value)
 

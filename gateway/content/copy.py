@@ -23,7 +23,7 @@ def copy_content(data: Path, target: Path, folder: str) -> None:
     index = source / INDEX
     if index.exists():
         with (
-            closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as live,
+            closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as live,
             closing(sqlite3.connect(target / folder / INDEX)) as copy,
         ):
             live.backup(copy)

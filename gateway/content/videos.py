@@ -20,7 +20,7 @@ from diskcache import Cache, Disk
 from diskcache.core import MODE_BINARY
 
 from gateway.content.part import Part
-from gateway.errors import NotAVideo, StartError
+from gateway.errors import NotAVideo, StartError, StoreUnreadable
 
 SPARE = 200_000_000
 """Bytes of the disk that no video may take: the ledger must always be able to commit."""
@@ -117,10 +117,6 @@ class VideoStore:
         free = shutil.disk_usage(self._folder).free - SPARE
         return needed <= free and self.used() + needed <= self._max_bytes
 
-    def too_much(self, pending: int) -> bool:
-        """Whether `max_bytes` is passed by what is kept and `pending` more videos."""
-        return self.used() + pending * self._largest > self._max_bytes
-
     def _open(self, key: str, sha256: str | None) -> BinaryIO | None:
         file: BinaryIO | None = self._cache.get(key, read=True)
         if file is None or sha256 is None or key in self._checked:
@@ -203,7 +199,12 @@ class _VideoDisk(Disk):  # type: ignore[misc]  # diskcache has no types
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> BinaryIO:
         if mode != MODE_BINARY or filename is None or not read:
             raise TypeError("a video is a file, opened for reading")
-        return open(os.path.join(self._directory, filename), "rb")
+        try:
+            return open(os.path.join(self._directory, filename), "rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # diskcache takes any of them for a video that is not there
+            raise StoreUnreadable(f"{filename}: {error.strerror}") from error
 
 
 def _fsync(folder: Path) -> None:

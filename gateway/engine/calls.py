@@ -32,6 +32,13 @@ from gateway.upstream.client import Upstream
 
 log = structlog.get_logger()
 
+_UNPLANNED = {
+    Kind.SUBMIT: Verdict.UNKNOWN,
+    Kind.POLL: Verdict.UNAVAILABLE,
+    Kind.DOWNLOAD: Verdict.BROKEN,
+}
+"""What a call came to that failed in a way that nobody planned for."""
+
 
 class Calls:
     """Makes one account's calls. `ttl`: seconds that upstream is trusted to keep a finished
@@ -60,7 +67,11 @@ class Calls:
 
     async def make(self, call: Call, job: Job | None) -> None:
         """Make a reserved call and commit what it came to."""
-        outcome = await self._reach_upstream(call, job)
+        try:
+            outcome = await self._reach_upstream(call, job)
+        except Exception as error:
+            log.error("a call failed in an unplanned way", call=call.id, exc_info=error)
+            outcome = Outcome(_UNPLANNED[call.kind], type(error).__name__)
         await self.settle(call, job, outcome)
 
     async def settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:

@@ -77,7 +77,10 @@ class Dispatcher:
                 )
             )
         except StateConflict:
-            return  # the job moved meanwhile (its caller deleted it): look again
+            # The job moved meanwhile, and perhaps by another process: look again, at the file.
+            if job is not None:
+                self._ledger.refresh(job.id)
+            return
         except LedgerFull:
             await self._clock.sleep(1)  # nothing goes upstream that can't be written down first
             return

@@ -71,13 +71,13 @@ class Janitor:
     async def _make_room(self) -> None:
         """Drop the oldest videos that were fetched. Never one that nobody has: submits wait."""
         coming = 1 + sum(len(book.tasks) for book in self._ledger.live.books.values())
-        if not self._videos.too_much(coming):
+        if self._videos.has_room(coming):
             return
         for job in self._ledger.kept_and_fetched(BATCH):
             await self._drop(job, "room for new ones")
-            if not self._videos.too_much(coming):
+            if self._videos.has_room(coming):
                 return
-        log.warning("videos that nobody has fetched take up content.max_bytes: submits wait")
+        log.warning("there is no room, and no video that was fetched: submits wait")
 
     async def _drop(self, job: Job, why: str) -> None:
         """Mark first, then delete: a crash in between leaves a file that the next start sweeps."""

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Boot
@@ -64,6 +64,8 @@ class Ledger:
                 number, offset = begin_boot(conn, boot, windows)
                 ledger = cls(engine, open_for_reading(folder), number, offset)
                 load(conn, ledger.live, windows, number, boot.seconds + offset)
+                latest = select(func.coalesce(func.max(schema.outbox.c.id), 0))
+                ledger.seen = conn.execute(latest).scalar_one()
         except DBAPIError as error:
             raise StartError(f"the ledger in {folder} can't be used: {error.orig}") from error
         return ledger
@@ -105,6 +107,15 @@ class Ledger:
             return live
         row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else read_job(row)
+
+    def refresh(self, job_id: str) -> Job | None:
+        """A job as the file has it, and memory from now on: another process may have moved it."""
+        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None:
+            return None
+        job = read_job(row)
+        self._see(job)
+        return job
 
     def jobs_of(self, caller: str, after: Job | None, limit: int, newest_first: bool) -> list[Job]:
         """A caller's jobs that it has not deleted, in order of acceptance, at most `limit`."""
@@ -159,13 +170,11 @@ class Ledger:
         (latest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM outbox").fetchone()
         self._version, since, self.seen = version, self.seen, latest
         sql = "SELECT type, subject FROM outbox WHERE id > ? AND writer <> ?"
-        foreign = [] if first else self._reader.execute(sql, (since, self._me)).fetchall()
+        foreign = self._reader.execute(sql, (since, self._me)).fetchall()
         if first or any(row["type"].startswith("key.") for row in foreign):
             self.live.load_keys(read_keys(self._reader))
         for job_id in {row["subject"] for row in foreign if row["type"].startswith("job.")}:
-            row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            if row is not None:
-                self._see(read_job(row))
+            self.refresh(job_id)
         if foreign:
             self._wake()
 

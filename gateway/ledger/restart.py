@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, String, cast, func, insert, select, update
 
 from gateway.clock import Boot
 from gateway.errors import StartError
@@ -23,9 +23,12 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     for name in windows.keys() - known:
         values = {"name": name, "opens": 0.0, "submits": 0.0, "failures": 0, "refusals": 0}
         conn.execute(insert(accounts).values(values))
-    row = conn.execute(select(boots).where(boots.c.id == boot.id)).first()
-    if row is not None:
-        return row.number, row.offset
+    newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
+    if newest is not None and newest.id == boot.id:
+        return newest.number, newest.offset
+    # A folder may come back to a machine that served it before: that boot's number is over.
+    retired = boots.c.id + "#" + cast(boots.c.number, String)
+    conn.execute(update(boots).where(boots.c.id == boot.id).values(id=retired))
     last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
     last_job = select(func.max(jobs.c.accepted))
     latest = (conn.execute(last).scalar() or 0.0 for last in (last_call, last_job))

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from gateway.errors import RepeatConflict, StateConflict
+from gateway.errors import QueueFull, RepeatConflict, StateConflict
 from gateway.job import (
     TERMINAL,
     TRANSITIONS,
@@ -84,14 +84,19 @@ RETRY_SECONDS = 600.0
 
 
 @transition
-def accept(conn: Connection, job: Job, repeat: Repeat | None = None) -> Change:
+def accept(
+    conn: Connection, job: Job, repeat: Repeat | None = None, *, full: bool = False
+) -> Change:
     """A caller's job enters the queue, unless it is there already: then `found` is that job.
 
-    Raises RepeatConflict when its Idempotency-Key came with another request before.
+    `full`: its caller may add nothing new. Raises QueueFull then, and RepeatConflict when its
+    Idempotency-Key came with another request before.
     """
     repeat = repeat or Repeat()
     if (found := _repeated(conn, job, repeat)) is not None:
         return Change(found=found)
+    if full:
+        raise QueueFull("as many videos wait as may")
     values = asdict(job)
     del values["seq"]
     seq = conn.execute(insert(schema.jobs).values(values)).inserted_primary_key

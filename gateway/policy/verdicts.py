@@ -24,6 +24,11 @@ MISSING_POLLS = 3
 """Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
 """
 
+LATE_TRIES = 2
+"""Downloads in a row without a byte after which one past its time is given up: upstream may keep it
+for longer than it is trusted to.
+"""
+
 _NO_TASK = frozenset(
     {
         Verdict.UNSENT,
@@ -36,10 +41,10 @@ _NO_TASK = frozenset(
 """Verdicts on a submit that prove that it created nothing. Whatever is not here does not prove it.
 """
 
-_OF_THE_ACCOUNT = frozenset(
-    {Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.INTERRUPTED}
-)
-"""Verdicts on a GET that tell nothing of the video."""
+_OF_THE_ACCOUNT = frozenset({Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.INTERRUPTED})
+"""Verdicts on a GET that tell nothing of the video. One that is denied may tell of it: a task of
+another key stays denied for ever, and must end some day.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,12 @@ def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: flo
             return completed(outcome, wall)
         case verdict if verdict in _OF_THE_ACCOUNT:
             return Move(State.FETCHING)  # it tells of the account, nothing of the content
-    if job.finished is not None and now - job.finished > ttl:
+    misses = 1 if outcome.advanced else job.misses + 1
+    final = outcome.verdict is Verdict.ABSENT or misses > LATE_TRIES
+    if job.finished is not None and now - job.finished > ttl and final:
         why = outcome.message or outcome.verdict
         text = f"The video was generated, but could not be fetched while upstream kept it: {why}"
         return _fail("content_expired", text)
-    misses = 1 if outcome.advanced else job.misses + 1
     return Move(State.FETCHING, {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)})
 
 

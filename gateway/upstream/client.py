@@ -167,7 +167,7 @@ class Upstream:
                     # What another host says of its link tells nothing of the key or the account.
                     refusal = f"the redirect led to {response.status_code}"
                     return Outcome(Verdict.BROKEN, refusal)
-                answer = await _read_answer(response, self._wall())
+                answer = await _read_answer(response, self._wall(), self._key)
                 return read_download_refusal(answer)
             if response.headers.get("content-encoding", "identity") != "identity":
                 return Outcome(Verdict.BROKEN, "upstream compressed it, though asked not to")
@@ -221,12 +221,13 @@ class Upstream:
         raise httpx.TooManyRedirects("too many redirects")
 
     def _may_follow(self, url: httpx.URL) -> bool:
-        return url.scheme == "https" and url.host in self._content_hosts
+        ours = str(url).startswith(f"{self._base}/")  # each call there must have its place
+        return url.scheme == "https" and url.host in self._content_hosts and not ours
 
     async def _answer(self, client: httpx.AsyncClient, request: httpx.Request) -> Answer:
         response = await client.send(request, stream=True)
         try:
-            return await _read_answer(response, self._wall())
+            return await _read_answer(response, self._wall(), self._key)
         finally:
             await response.aclose()
 
@@ -283,13 +284,14 @@ class _Upload(httpx.AsyncByteStream):
             yield held
 
 
-async def _read_answer(response: httpx.Response, wall: float) -> Answer:
+async def _read_answer(response: httpx.Response, wall: float, key: str) -> Answer:
     data = bytearray()
     async for chunk in response.aiter_raw():
         data += chunk
         if len(data) > LARGEST_ANSWER:
             return Answer(response.status_code, None)
-    body = _read_json(bytes(data))
+    hidden = bytes(data).replace(key.encode(), b"[key]")  # before a message is cut short
+    body = _read_json(hidden)
     retry_after = read_retry_after(response.headers.get("retry-after"), wall)
     return Answer(response.status_code, body if isinstance(body, dict) else None, retry_after)
 

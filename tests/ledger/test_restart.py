@@ -226,7 +226,9 @@ async def test_keys_are_known_again(open_ledger: MakeLedger) -> None:
 async def test_every_boot_is_written_down_once(open_ledger: MakeLedger, tmp_path: Path) -> None:
     for boot in (BOOT, LATER, Boot("boot-b", 1.0, WALL + DAY), LATER):
         await (await open_ledger(boot)).close()
-    assert query(tmp_path, "SELECT id FROM boots ORDER BY number") == [("boot-a",), ("boot-b",)]
+    # The folder came back to the first machine: what its clock knew is out of date.
+    boots = query(tmp_path, "SELECT id FROM boots ORDER BY number")
+    assert boots == [("boot-a#1",), ("boot-b",), ("boot-a",)]
 
 
 async def test_a_new_ledger_has_nothing_under_way(ledger: Ledger) -> None:

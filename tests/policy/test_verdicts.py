@@ -42,7 +42,7 @@ JOB = Job(
 )
 FETCHING = replace(JOB, state=State.FETCHING, finished=NOW - 10, progress=100)
 
-OF_THE_ACCOUNT = [Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.INTERRUPTED]
+OF_THE_ACCOUNT = [Verdict.UNSENT, Verdict.RATE_LIMITED, Verdict.INTERRUPTED]
 PROVEN = [
     Verdict.UNSENT,
     Verdict.CUT_OFF,
@@ -223,7 +223,9 @@ def test_an_overdue_task_is_still_waited_for(age: float) -> None:
     assert step.to is State.RUNNING
 
 
-@pytest.mark.parametrize("verdict", [Verdict.OBSERVED, Verdict.MISSING, Verdict.UNAVAILABLE])
+@pytest.mark.parametrize(
+    "verdict", [Verdict.OBSERVED, Verdict.MISSING, Verdict.UNAVAILABLE, Verdict.DENIED]
+)
 def test_past_its_life_a_task_has_failed(verdict: Verdict) -> None:
     old = replace(JOB, submitted=NOW - RULE.task_life - 1)
     step = after_poll(old, Outcome(verdict), NOW, RULE)
@@ -279,11 +281,20 @@ def test_a_download_that_says_nothing_of_the_content_costs_it_nothing(verdict: V
 @pytest.mark.parametrize("verdict", [Verdict.ABSENT, Verdict.BROKEN, Verdict.UNAVAILABLE])
 def test_content_that_upstream_no_longer_keeps_has_expired(verdict: Verdict) -> None:
     at_the_limit = replace(FETCHING, finished=NOW - TTL)
-    past_it = replace(FETCHING, finished=NOW - TTL - 1)
+    past_it = replace(FETCHING, finished=NOW - TTL - 1, misses=2)
     assert after_download(at_the_limit, Outcome(verdict), NOW, WALL, TTL).to is State.FETCHING
     step = after_download(past_it, Outcome(verdict, "gone"), NOW, WALL, TTL)
     assert step.changes["error_code"] == "content_expired"
     assert step.changes["error_message"].endswith("gone")
+
+
+def test_one_broken_download_past_its_time_is_not_the_end_of_a_paid_video() -> None:
+    past_it = replace(FETCHING, finished=NOW - TTL - 1, misses=7)
+    moving = Outcome(Verdict.BROKEN, advanced=True)
+    assert after_download(past_it, moving, NOW, WALL, TTL).to is State.FETCHING
+    fresh = replace(past_it, misses=0)
+    assert after_download(fresh, Outcome(Verdict.BROKEN), NOW, WALL, TTL).to is State.FETCHING
+    assert after_download(fresh, Outcome(Verdict.ABSENT), NOW, WALL, TTL).to is State.FAILED
 
 
 def test_content_fetched_after_all_is_kept_however_late() -> None:

@@ -427,8 +427,7 @@ class TestRedirect:
 @pytest.mark.parametrize(
     ("base", "location", "with_key"),
     [
-        ("https://api.test", "https://api.test/file", True),
-        ("https://api.test", "https://api.test:443/file", True),
+        ("https://api.test/v1x", "https://api.test/file", True),
         ("https://api.test", "https://api.test:8443/file", False),
         ("http://api.test", "https://api.test/file", False),
         ("https://api.test", "https://cdn.test/file", False),
