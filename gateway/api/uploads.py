@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
@@ -77,7 +78,8 @@ class Uploads:
         # A JSON body must be held whole: of large ones two at once, and the others wait.
         self._bodies = asyncio.Semaphore(2)
         # Images are checked one by one: a progressive JPEG takes 6 bytes of memory a pixel.
-        self._decoders = asyncio.Semaphore(1)
+        # Always by the same thread, since each thread's allocator keeps what one has taken.
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="image")
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[Wanted]:
@@ -88,8 +90,8 @@ class Uploads:
             return
         with file:
             size = file.seek(0, 2)
-            async with self._decoders:
-                kind = await asyncio.to_thread(_image_type, file)
+            loop = asyncio.get_running_loop()
+            kind = await loop.run_in_executor(self._checker, _image_type, file)
             yield replace(wanted, image=InputImage(file, size, kind))
 
     async def _read(self, request: Request) -> tuple[Wanted, BinaryIO | None]:

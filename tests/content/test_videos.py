@@ -1,5 +1,6 @@
 """The store of finished videos, on a real disk."""
 
+import errno
 import hashlib
 import os
 import pickle
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diskcache.core import MODE_PICKLE, MODE_RAW
+from diskcache.core import MODE_BINARY, MODE_PICKLE, MODE_RAW
 from stage import mp4
 
 from gateway.content import videos as module
-from gateway.content.videos import VideoStore
-from gateway.errors import NotAVideo, StartError
+from gateway.content.videos import VideoStore, _VideoDisk
+from gateway.errors import NotAVideo, StartError, StoreUnreadable
 
 VIDEO = mp4()
 SHA256 = hashlib.sha256(VIDEO).hexdigest()
@@ -325,3 +326,16 @@ class TestRoom:
         assert store.has_room(1)
         assert not store.has_room(2)
         store.close()
+
+
+async def test_a_video_that_can_not_be_read_now_is_not_taken_for_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = _VideoDisk(str(tmp_path))
+
+    def no_descriptors(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("builtins.open", no_descriptors)
+    with pytest.raises(StoreUnreadable):
+        disk.fetch(MODE_BINARY, "ab/video-1.mp4", None, read=True)

@@ -140,3 +140,23 @@ async def test_damaged_content_that_upstream_no_longer_has_is_gone(house: House,
     (path,) = (house.folder / "videos").rglob("*.mp4")
     path.write_bytes(path.read_bytes()[:-1])
     assert error_of(await caller.content(video), 410)["code"] == "content_gone"
+
+
+async def test_a_purge_is_seen_by_the_engine_without_any_request(
+    make_upstream, make_gateway, make_caller
+) -> None:
+    upstream = await make_upstream(requests=1)
+    house = await make_gateway(upstream.url, account={"requests": 1, "concurrent": 1})
+    caller = make_caller(house)
+    for number in range(3):
+        await caller.create(f"secret {number}")
+    commit_beside(house.folder, purge("alice", 1.0), 1.0)
+    commits = 0
+
+    def count() -> None:
+        nonlocal commits
+        commits += 1
+
+    house.ledger.on_commit(count)
+    await until(lambda: house.ledger.live.counts[State.QUEUED] == 0)
+    assert commits < 20  # it did not spin on jobs that are no longer there

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,12 @@ def test_a_command_beside_the_server_hears_of_a_full_disk_in_our_own_words(tmp_p
 
 def test_a_fault_of_our_own_does_not_pass_for_a_full_disk() -> None:
     assert "KeyError" in str(translate(KeyError("x")))
+
+
+@pytest.mark.parametrize("name", ["a#b", "q?mode=rw", "%41", "ä ö"])
+async def test_a_folder_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    open_database(folder).dispose()
+    with closing(open_for_reading(folder)) as reader:
+        assert reader.execute("SELECT count(*) FROM outbox").fetchone()[0] == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
