@@ -33,6 +33,7 @@ from gateway.api.videos import Videos
 from gateway.api.wire import Wire, json_response
 from gateway.clock import Boot, Clock
 from gateway.config import AccountSettings, Settings
+from gateway.content.disk import Disk
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.engine.calls import Calls
@@ -59,8 +60,8 @@ EVERYBODY = "everybody"
 class Gateway:
     """A gateway on one data folder. `app` serves it; `stop_calls` ends its calls upstream.
 
-    `keys`: the upstream keys by account. `on_fatal` is called when the process must not go on.
-    Raises StartError.
+    `keys`: the upstream keys by account. `on_fatal` is called, by any thread, when the process must
+    not go on. `make_...`: what the simulation replaces. Raises StartError.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class Gateway:
         keys: dict[str, str],
         boot: Boot,
         on_fatal: Callable[[BaseException], None],
+        *,
+        make_clock: Callable[[float], Clock] = Clock,
+        make_disk: Callable[[Callable[[OSError], None]], Disk] = Disk,
+        make_upstream: Callable[..., Upstream] = Upstream,
     ) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
@@ -80,13 +85,16 @@ class Gateway:
         returns = {name: rule.window.period + rule.window.guard for name, rule in rules.items()}
 
         self.ledger = ledger = Ledger.open(data, boot, returns)
-        self.clock = clock = Clock(ledger.offset)
+        self.clock = clock = make_clock(ledger.offset)
         content = settings.content
-        self._videos = videos = VideoStore(data, boot.id, content.max_bytes, content.video_bytes)
-        self._inputs = inputs = InputStore(data, content.input_bytes)
+        disk = make_disk(self._disk_broken)
+        self._videos = videos = VideoStore(
+            data, boot.id, content.max_bytes, content.video_bytes, disk
+        )
+        self._inputs = inputs = InputStore(data, content.input_bytes, disk)
 
         self._upstreams = {
-            account.name: Upstream(account, keys[account.name], settings.timeouts, clock.wall)
+            account.name: make_upstream(account, keys[account.name], settings.timeouts, clock.wall)
             for account in settings.accounts
         }
         self._calls = {
@@ -191,6 +199,10 @@ class Gateway:
         if error is not None:
             log.critical("a loop failed", exc_info=error)
             self._on_fatal(error)
+
+    def _disk_broken(self, error: OSError) -> None:
+        log.critical("an fsync failed: what was written can't be trusted", why=error.strerror)
+        self._on_fatal(error)
 
     def _broken(self, error: LedgerBroken) -> None:
         log.critical("the ledger can't be trusted any more", why=str(error))

@@ -7,28 +7,34 @@ ledger's to say.
 
 import asyncio
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 
-from gateway.errors import InputsFull
+from gateway.content.disk import Disk
+from gateway.errors import InputsFull, StartError
 
 BLOCK = 256 * 1024
 
 
 class InputStore:
-    """The images of one data folder. `max_bytes`: all together."""
+    """The images of one data folder. `max_bytes`: all together. Raises StartError."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, disk: Disk | None = None) -> None:
+        self._disk = disk or Disk()
         self._folder = folder / "inputs"
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
-        for path in self._folder.glob("*.tmp"):  # left by a crash: nothing was accepted with it
-            path.unlink()
-        self._sizes = {path.name: path.stat().st_size for path in self._folder.iterdir()}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for path in self._folder.glob("*.tmp"):  # left by a crash: nothing was accepted with it
+                path.unlink()
+            files = [path for path in self._folder.iterdir() if path.is_file()]
+            self._sizes = {path.name: path.stat().st_size for path in files}
+        except OSError as error:
+            raise StartError(f"{self._folder} can't be used: {error.strerror}") from error
         self._held: Counter[str] = Counter()
         self._arriving = 0
 
@@ -68,7 +74,7 @@ class InputStore:
         """Delete the image unless it is held or `needed`."""
         if self._held[sha256] or needed(sha256):
             return
-        (self._folder / sha256).unlink(missing_ok=True)
+        self._disk.unlink(self._folder / sha256)
         self._sizes.pop(sha256, None)
 
     def free_unneeded(self, needed: Callable[[str], bool]) -> None:
@@ -77,23 +83,18 @@ class InputStore:
             self.free(sha256, needed)
 
     def _spool(self, file: BinaryIO, sha256: str) -> None:
-        temporary = self._folder / f"{sha256}.{os.urandom(4).hex()}.tmp"
+        disk = self._disk
+        temporary = self._folder / f"{sha256}.{token_hex(4)}.tmp"
         file.seek(0)
         try:
-            with temporary.open("xb") as copy:
-                while block := file.read(BLOCK):
-                    copy.write(block)
-                copy.flush()
-                os.fsync(copy.fileno())
-            temporary.rename(self._folder / sha256)
+            disk.write(temporary, b"")
+            while block := file.read(BLOCK):
+                disk.append(temporary, block)
+            disk.sync(temporary)
+            disk.rename(temporary, self._folder / sha256)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            disk.unlink(temporary)
             raise
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _digest(file: BinaryIO) -> str:

@@ -6,11 +6,11 @@ may be anything then, so it is used again only under the boot that wrote it.
 
 import asyncio
 import hashlib
-import os
 from pathlib import Path
 
 import orjson
 
+from gateway.content.disk import Disk
 from gateway.content.mp4 import HEAD, begins_like_mp4, is_whole_mp4
 from gateway.errors import NotAVideo
 
@@ -24,7 +24,8 @@ class Part:
     Writes go to a thread; one download at a time may use it.
     """
 
-    def __init__(self, folder: Path, key: str, boot_id: str, max_bytes: int) -> None:
+    def __init__(self, disk: Disk, folder: Path, key: str, boot_id: str, max_bytes: int) -> None:
+        self._disk = disk
         self.key = key
         self.path = folder / f"{key}.part"
         self.offset = 0
@@ -71,7 +72,7 @@ class Part:
 
     def forget(self) -> None:
         """Remove the note beside it, once the content has another place."""
-        self._note.unlink(missing_ok=True)
+        self._disk.unlink(self._note)
 
     def _resume(self) -> None:
         try:
@@ -88,21 +89,20 @@ class Part:
             self._restart(None)
 
     def _restart(self, validator: str | None) -> None:
-        self.path.write_bytes(b"")
-        self._note.write_bytes(orjson.dumps({"boot": self._boot_id, "validator": validator}))
+        self._disk.write(self.path, b"")
+        note = {"boot": self._boot_id, "validator": validator}
+        self._disk.write(self._note, orjson.dumps(note))
         self.offset, self.validator, self._head = 0, validator, b""
         self._hash = hashlib.sha256()
 
     def _append(self, data: bytearray) -> None:
-        with self.path.open("ab") as file:
-            file.write(data)
+        self._disk.append(self.path, data)
         self._hash.update(data)
 
     def _seal(self, length_known: bool) -> str:
         if not begins_like_mp4(self._head) or not (length_known or is_whole_mp4(self.path)):
             raise NotAVideo("it is not a whole MP4")
-        with self.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != self.offset:
-                raise NotAVideo("the disk did not keep all of it")
-            os.fsync(file.fileno())
+        if self.path.stat().st_size != self.offset:
+            raise NotAVideo("the disk did not keep all of it")
+        self._disk.sync(self.path)
         return self._hash.hexdigest()

@@ -6,9 +6,9 @@ finished part by renaming it: no copy.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
 
-from diskcache import Cache, Disk
+import diskcache
 from diskcache.core import MODE_BINARY
 
+from gateway.content.disk import Disk
 from gateway.content.part import Part
 from gateway.errors import NotAVideo, StartError, StoreUnreadable
 
@@ -43,17 +44,26 @@ class VideoStore:
     Raises StartError.
     """
 
-    def __init__(self, folder: Path, boot_id: str, max_bytes: int, video_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        boot_id: str,
+        max_bytes: int,
+        video_bytes: int,
+        disk: Disk | None = None,
+    ) -> None:
+        self._disk = disk or Disk()
         self._folder = folder / "videos"
         self._parts = folder / "parts"
-        self._parts.mkdir(parents=True, exist_ok=True)
         self._boot_id = boot_id
         self._max_bytes = max_bytes
         self._video_bytes = video_bytes
         self._largest = TYPICAL
         self._checked: set[str] = set()
         try:
-            self._cache = Cache(
+            self._parts.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
+            self._cache = diskcache.Cache(
                 str(self._folder),
                 disk=_VideoDisk,
                 eviction_policy="none",
@@ -61,24 +71,27 @@ class VideoStore:
                 size_limit=2**62,
                 sqlite_synchronous=2,
             )
+        except OSError as error:
+            raise StartError(f"{self._folder} can't be used: {error.strerror}") from error
         except sqlite3.Error as error:
             raise StartError(
                 f"the index of videos in {self._folder} can't be used: {error}"
             ) from error
+        self._cache.disk.disk = self._disk
 
     def close(self) -> None:
         self._cache.close()
 
     async def begin(self, key: str) -> Part:
         """A part to download `key` into, taken up where an earlier one was left."""
-        part = Part(self._parts, key, self._boot_id, self._video_bytes)
+        part = Part(self._disk, self._parts, key, self._boot_id, self._video_bytes)
         await part.resume()
         return part
 
     async def keep(self, part: Part, length_known: bool) -> Stored:
         """Verify a part, make it durable and adopt it. Raises NotAVideo, OSError."""
         sha256 = await part.seal(length_known)
-        await asyncio.to_thread(self._cache.set, part.key, part.path, tag=sha256, retry=True)
+        await asyncio.to_thread(self._adopt, part.key, part.path, sha256)
         part.forget()
         self._largest = max(self._largest, part.offset)
         return Stored(sha256, part.offset)
@@ -114,7 +127,7 @@ class VideoStore:
         ledger needs.
         """
         needed = pending * self._largest
-        free = shutil.disk_usage(self._folder).free - SPARE
+        free = self._disk.free(self._folder) - SPARE
         return needed <= free and self.used() + needed <= self._max_bytes
 
     def _open(self, key: str, sha256: str | None) -> BinaryIO | None:
@@ -130,9 +143,16 @@ class VideoStore:
 
     def _remove(self, key: str) -> None:
         self._checked.discard(key)
-        self._cache.delete(key, retry=True)
+        self._cache.delete(key)
         for path in self._parts.glob(f"{key}.*"):
-            path.unlink(missing_ok=True)
+            self._disk.unlink(path)
+
+    def _adopt(self, key: str, path: Path, sha256: str) -> None:
+        """Put a finished file into its place and into the index. Raises OSError."""
+        try:
+            self._cache.set(key, path, tag=sha256)
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            raise OSError(errno.EIO, f"the index of videos refuses: {error}") from error
 
     def _recover(self, key: str) -> Stored | None:
         for path in self._folder.glob(f"*/{key}-*.mp4"):
@@ -141,33 +161,38 @@ class VideoStore:
                 size = file.tell()
             opened, recorded = self._cache.get(key, read=True, tag=True)
             if opened is None:  # the crash came between the renaming and the index
-                self._cache.set(key, path, tag=sha256, retry=True)
+                self._adopt(key, path, sha256)
             else:
                 opened.close()
                 if recorded != sha256:
                     raise NotAVideo(f"{key} is not what was stored")
-            Part(self._parts, key, self._boot_id, self._video_bytes).forget()
+            Part(self._disk, self._parts, key, self._boot_id, self._video_bytes).forget()
             return Stored(sha256, size)
         return None
 
     def _sweep(self, wanted: Container[str]) -> Iterator[str]:
         for key in list(self._cache.iterkeys()):
             if key not in wanted:
-                self._cache.delete(key, retry=True)
+                self._cache.delete(key)
                 yield key
         indexed = {str(name) for name in self._cache.iterkeys()}
         for path in self._folder.glob("*/*.mp4"):
             key = path.name.rpartition("-")[0]
             if key not in indexed:
-                path.unlink()
+                self._disk.unlink(path)
                 yield key
         for path in self._parts.iterdir():
             if path.stem not in wanted:
-                path.unlink()
+                self._disk.unlink(path)
 
 
-class _VideoDisk(Disk):  # type: ignore[misc]  # diskcache has no types
+class _VideoDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
     """Files named after their key; nothing is ever pickled, in either direction."""
+
+    disk = Disk()
+    """What moves the files; the store puts its own here, for settings of diskcache's must be
+    storable.
+    """
 
     def put(self, key: object) -> tuple[str, bool]:
         if not isinstance(key, str):
@@ -188,12 +213,8 @@ class _VideoDisk(Disk):  # type: ignore[misc]  # diskcache has no types
         if not isinstance(value, Path):
             raise TypeError("a video is adopted from a finished file")
         name, target = self.filename(key)
-        folder = Path(target).parent
-        if not folder.exists():
-            folder.mkdir(exist_ok=True)
-            _fsync(folder.parent)
-        os.replace(value, target)
-        _fsync(folder)
+        self.disk.make_folder(Path(target).parent)
+        self.disk.rename(value, Path(target))
         return os.path.getsize(target), MODE_BINARY, name, None
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> BinaryIO:
@@ -205,12 +226,3 @@ class _VideoDisk(Disk):  # type: ignore[misc]  # diskcache has no types
             raise
         except OSError as error:  # diskcache takes any of them for a video that is not there
             raise StoreUnreadable(f"{filename}: {error.strerror}") from error
-
-
-def _fsync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,9 +3,9 @@ happens.
 """
 
 import sqlite3
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from secrets import token_hex
 
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import DBAPIError
@@ -43,7 +43,7 @@ class Ledger:
         self.offset = offset
         self._engine = engine
         self._reader = reader
-        self._me = uuid.uuid4().hex
+        self._me = token_hex(16)
         self._writer: Writer | None = None
         self._listeners: list[Listener] = []
         self._wakers: list[Callable[[], None]] = []
@@ -198,7 +198,7 @@ def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:
     engine = open_database(folder)
     try:
         with engine.begin() as conn:
-            return run_transition(conn, transition, uuid.uuid4().hex, wall)
+            return run_transition(conn, transition, token_hex(16), wall)
     except DBAPIError as error:
         raise translate(error) from error
 

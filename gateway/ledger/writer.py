@@ -1,15 +1,16 @@
-"""The one writer: a thread that runs transitions and commits those that wait together (one fsync
-for many).
+"""The one writer: transitions that wait together are committed together (one fsync for many), by
+one thread.
 
 A transition that fails leaves its neighbours alone (each runs in a savepoint). A commit that fails
 fails all of its group. Results are handed back on the event loop, in the order of the commits,
-before anyone who waits goes on.
+before anyone who waits goes on. The thread is asked through the event loop: a loop of the
+simulation runs the same work in place, so that a seed is a run repeated.
 """
 
 import asyncio
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
@@ -45,38 +46,58 @@ class Writer:
         self._run_one = run
         self._publish = publish
         self._broken = broken
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
-        self._thread.start()
+        self._waiting: deque[_Work] = deque()
+        self._working: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._conn: Connection | None = None
+        self._closed = False
 
     async def commit(self, transition: Transition) -> Change:
         """Run `transition` and return its change once it is durable. Raises LedgerError.
 
         Cancelling the wait does not take the work back: it may be committed all the same.
         """
-        work = _Work(transition, self._loop.create_future())
-        self._queue.put(work)
+        if self._closed:
+            raise LedgerBroken("the ledger has been closed")
+        loop = asyncio.get_running_loop()
+        work = _Work(transition, loop.create_future())
+        self._waiting.append(work)
+        if self._working is None:
+            self._working = loop.create_task(self._work())
         return await asyncio.shield(work.done)
 
     async def close(self) -> None:
         """Commit what waits and end the thread."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._closed:
+            return
+        self._closed = True
+        if self._working is not None:
+            await self._working
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        with self._engine.connect() as conn:
-            while (group := self._next_group()) is not None:
-                try:
-                    self._run_together(conn, group)
-                except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-                    problem = translate(error)
-                    for work in group:
-                        work.error = problem
-                self._loop.call_soon_threadsafe(self._hand_back, group)
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            most = min(len(self._waiting), LARGEST_GROUP)
+            group = [self._waiting.popleft() for _ in range(most)]
+            await loop.run_in_executor(self._thread, self._run, group)
+            self._hand_back(group)
+        self._working = None
 
-    def _run_together(self, conn: Connection, group: list[_Work]) -> None:
+    def _run(self, group: list[_Work]) -> None:
+        try:
+            self._run_together(group)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            problem = translate(error)
+            for work in group:
+                work.error = problem
+
+    def _run_together(self, group: list[_Work]) -> None:
         """One transaction for the whole group; a DBAPIError means that none of it is committed."""
+        if self._conn is None:
+            self._conn = self._engine.connect()
+        conn = self._conn
         with conn.begin():
             for work in group:
                 savepoint = conn.begin_nested()
@@ -93,31 +114,25 @@ class Writer:
                 else:
                     savepoint.commit()
 
-    def _next_group(self) -> list[_Work] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        group = [first]
-        while len(group) < LARGEST_GROUP:
-            try:
-                work = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if work is None:
-                self._queue.put(None)
-                break
-            group.append(work)
-        return group
+    def _disconnect(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
 
     def _hand_back(self, group: list[_Work]) -> None:
         for work in group:
             if isinstance(work.error, LedgerBroken):
                 self._broken(work.error)
             if work.change is not None and work.error is None:
-                self._publish(work.change)
+                self._show(work.change)
             if work.done.cancelled():
                 continue
             if work.error is not None:
                 work.done.set_exception(work.error)
             elif work.change is not None:
                 work.done.set_result(work.change)
+
+    def _show(self, change: Change) -> None:
+        try:
+            self._publish(change)
+        except Exception as error:  # noqa: BLE001 - memory no longer shows what is committed
+            self._broken(LedgerBroken(f"a committed change could not be shown: {error!r}"))

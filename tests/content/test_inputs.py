@@ -42,7 +42,7 @@ async def test_it_is_on_the_disk_before_it_has_its_name(
     tmp_path: Path, store: InputStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, replace = os.fsync, os.replace
 
     def noted_fsync(descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -50,12 +50,12 @@ async def test_it_is_on_the_disk_before_it_has_its_name(
         assert (SHA256 in names(tmp_path)) == (done[-1] == "fsync folder")
         fsync(descriptor)
 
-    def noted_rename(source: Path, target: Path) -> Path:
+    def noted_replace(source: Path, target: Path) -> None:
         done.append("rename")
-        return rename(source, target)
+        replace(source, target)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "rename", noted_rename)
+    monkeypatch.setattr(os, "replace", noted_replace)
     await spool(store)
     assert done == ["fsync .tmp", "rename", "fsync folder"]
 

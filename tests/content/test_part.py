@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stage import box, mp4
 
+from gateway.content.disk import Disk
 from gateway.content.mp4 import begins_like_mp4, is_whole_mp4
 from gateway.content.part import BUFFER, Part
 from gateway.errors import NotAVideo
@@ -17,7 +18,7 @@ MOST = 10_000_000
 
 
 async def taken_up(folder: Path, boot: str = "this boot", most: int = MOST) -> Part:
-    part = Part(folder, "video_1", boot, most)
+    part = Part(Disk(), folder, "video_1", boot, most)
     await part.resume()
     return part
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -322,7 +323,7 @@ class TestRoom:
     def test_the_disk_keeps_a_reserve(self, tmp_path: Path, monkeypatch) -> None:
         store = opened(tmp_path)
         usage = type("Usage", (), {"free": module.SPARE + module.TYPICAL})
-        monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: usage)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
         assert store.has_room(1)
         assert not store.has_room(2)
         store.close()
