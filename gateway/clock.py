@@ -32,10 +32,9 @@ def read_boot() -> Boot:
     """
     try:
         boot_id = _BOOT_ID.read_text().strip()
-        seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
-    except (OSError, AttributeError):
-        boot_id, seconds = uuid.uuid4().hex, time.monotonic()
-    return Boot(boot_id, seconds, time.time())
+    except OSError:
+        boot_id = uuid.uuid4().hex
+    return Boot(boot_id, _since_boot(), time.time())
 
 
 class Clock:
@@ -43,11 +42,14 @@ class Clock:
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
-        self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
     def now(self) -> float:
         """Seconds on the ledger's timeline: never steps, counts while the machine sleeps."""
-        return time.clock_gettime(self._clock) + self._offset
+        return self.since_boot() + self._offset
+
+    def since_boot(self) -> float:
+        """Seconds since the machine was started, those that it slept too."""
+        return _since_boot()
 
     def wall(self) -> float:
         """Unix time, for people to read."""
@@ -55,3 +57,8 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _since_boot() -> float:
+    """Only Linux has a clock that counts sleep; elsewhere a place returns that much later."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -52,8 +52,12 @@ class Disk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name, durably. Whatever bore that name is gone."""
-        os.replace(source, target)
+        self.replace(source, target)
         self.sync(target.parent)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """The same, not durable."""
+        os.replace(source, target)
 
     def unlink(self, path: Path) -> None:
         """Take a file's name away; it may be gone already. Not durable."""
