@@ -49,13 +49,13 @@ def no_such_video() -> RequestError:
     return RequestError(404, message, code="video_not_found", param="id", headers=NO_RETRY)
 
 
-def _of_a_request(_request: Request, error: RequestError) -> Response:
+async def _of_a_request(_request: Request, error: RequestError) -> Response:
     return envelope(error.status, error.message, error.code, error.param, error.headers)
 
 
-def _of_the_framework(request: Request, error: HTTPException) -> Response:
+async def _of_the_framework(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404 and request.scope["path"].startswith("/v1/videos/"):
-        return _of_a_request(request, no_such_video())  # an id with a path in it
+        return await _of_a_request(request, no_such_video())  # an id with a path in it
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_")
     if error.status_code == 413:  # Python 3.13 has another phrase for it than 3.11
@@ -69,36 +69,36 @@ def _of_the_framework(request: Request, error: HTTPException) -> Response:
     return envelope(error.status_code, message, code, headers=error.headers)
 
 
-def _of_another_request(_request: Request, _error: Exception) -> Response:
+async def _of_another_request(_request: Request, _error: Exception) -> Response:
     message = "This Idempotency-Key was used for another request. Use a new one for each video."
     code = "idempotency_key_reused"
     return envelope(409, message, code, "Idempotency-Key", NO_RETRY)
 
 
-def _of_a_full_disk(_request: Request, error: Exception) -> Response:
+async def _of_a_full_disk(_request: Request, error: Exception) -> Response:
     message = "The gateway has no room to accept a job now. Nothing was accepted; try again later."
     log.error("a job could not be accepted", why=str(error))
     return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
 
 
-def _of_a_busy_disk(_request: Request, error: Exception) -> Response:
+async def _of_a_busy_disk(_request: Request, error: Exception) -> Response:
     message = "This video can't be read now. It is still here: try again later."
     log.error("a stored video could not be read", why=str(error))
     return envelope(503, message, "gateway_busy", headers={"retry-after": "10"})
 
 
-def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
+async def _of_a_caller_gone(_request: Request, _error: Exception) -> Response:
     """It hung up in the middle of its upload: nothing was accepted, and nobody reads this."""
     return envelope(400, "The request's body ended too early.", "incomplete_body")
 
 
-def _unplanned(_request: Request, error: Exception) -> Response:
+async def _unplanned(_request: Request, error: Exception) -> Response:
     """Starlette logs nothing itself: the traceback goes to the log, never to the caller."""
     log.error("unplanned error", error=type(error).__name__, exc_info=error)
     return envelope(500, "The gateway failed in a way that it was not built for.", "internal_error")
 
 
-HANDLERS: dict[Any, Any] = {
+HANDLERS: dict[Any, Any] = {  # coroutines: Starlette hands a plain function to a thread
     RequestError: _of_a_request,
     HTTPException: _of_the_framework,
     ClientDisconnect: _of_a_caller_gone,

@@ -217,6 +217,12 @@ class _VideoDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
         self.disk.rename(value, Path(target))
         return os.path.getsize(target), MODE_BINARY, name, None
 
+    def remove(self, file_path: str) -> None:
+        try:
+            self.disk.unlink(Path(self._directory, file_path))
+        except OSError:
+            return  # it belongs to no key any more: the next start sweeps it
+
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> BinaryIO:
         if mode != MODE_BINARY or filename is None or not read:
             raise TypeError("a video is a file, opened for reading")

@@ -32,7 +32,9 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
     last_job = select(func.max(jobs.c.accepted))
     latest = (conn.execute(last).scalar() or 0.0 for last in (last_call, last_job))
-    start = max(boot.wall, *latest)  # never backwards, whatever the wall clock says
+    # How long the machine was off nobody can tell: a wall clock that is years ahead must not make
+    # every task overdue and every video too old. So the timeline goes on where it was last seen.
+    start = boot.wall if newest is None else max(latest) or boot.wall
     values = {"id": boot.id, "offset": start - boot.seconds, "started_at": boot.wall}
     conn.execute(insert(boots).values(values))
     number = conn.execute(select(boots.c.number).where(boots.c.id == boot.id)).scalar_one()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.job import Job, State
-from gateway.outcome import Outcome, Verdict
+from gateway.outcome import SANE, Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.retry import backoff
 
@@ -24,10 +24,14 @@ MISSING_POLLS = 3
 """Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
 """
 
-LATE_TRIES = 2
-"""Downloads in a row without a byte after which one past its time is given up: upstream may keep it
-for longer than it is trusted to.
+LONGEST_OUTAGE = 86_400.0
+"""Seconds past its time after which a video is given up although upstream has not said that it is
+gone: providers keep one for about a day, and an outage must cost nobody a video that is there
+still.
 """
+
+RETRY_SOON, RETRY_LATE = 60.0, 600.0
+"""Seconds between two downloads at most: while upstream is trusted to keep the video, and after."""
 
 _NO_TASK = frozenset(
     {
@@ -104,7 +108,8 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
             polled["progress"] = max(job.progress, outcome.progress or 0)
         case verdict if verdict in _OF_THE_ACCOUNT:
             return Move(State.RUNNING, polled)  # it tells of the account, nothing of the task
-    if job.submitted is not None and now - job.submitted > rule.task_life:
+    patience = rule.task_life if outcome.verdict in SANE else rule.task_life + LONGEST_OUTAGE
+    if job.submitted is not None and now - job.submitted > patience:
         minutes = rule.task_life / 60
         return _fail(
             "generation_timeout", f"Upstream did not finish it within {minutes:g} minutes."
@@ -119,13 +124,12 @@ def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: flo
             return completed(outcome, wall)
         case verdict if verdict in _OF_THE_ACCOUNT:
             return Move(State.FETCHING)  # it tells of the account, nothing of the content
-    misses = 1 if outcome.advanced else job.misses + 1
-    final = outcome.verdict is Verdict.ABSENT or misses > LATE_TRIES
-    if job.finished is not None and now - job.finished > ttl and final:
+    if _is_too_late(job, outcome, now, ttl):
         why = outcome.message or outcome.verdict
         text = f"The video was generated, but could not be fetched while upstream kept it: {why}"
         return _fail("content_expired", text)
-    return Move(State.FETCHING, {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)})
+    misses = 1 if outcome.advanced else job.misses + 1
+    return Move(State.FETCHING, _again(job, misses, now, ttl))
 
 
 def after_refetch(job: Job, outcome: Outcome, now: float, ttl: float) -> Mapping[str, Any]:
@@ -139,10 +143,21 @@ def after_refetch(job: Job, outcome: Outcome, now: float, ttl: float) -> Mapping
             }
         case verdict if verdict in _OF_THE_ACCOUNT:
             return {"misses": job.misses}
-    if job.finished is None or now - job.finished > ttl:
+    if _is_too_late(job, outcome, now, ttl):
         return {"content_lost": False, "content_gone": True}
-    misses = job.misses + 1
-    return {"misses": misses, "retry": now + min(backoff(misses, 0.0), 60.0)}
+    return _again(job, job.misses + 1, now, ttl)
+
+
+def _is_too_late(job: Job, outcome: Outcome, now: float, ttl: float) -> bool:
+    """Whether a content that was not fetched never will be."""
+    patience = ttl if outcome.verdict is Verdict.ABSENT else ttl + LONGEST_OUTAGE
+    return job.finished is None or now - job.finished > patience
+
+
+def _again(job: Job, misses: int, now: float, ttl: float) -> Mapping[str, Any]:
+    late = job.finished is not None and now - job.finished > ttl
+    wait = min(backoff(misses, 0.0), RETRY_LATE if late else RETRY_SOON)
+    return {"misses": misses, "retry": now + wait}
 
 
 def completed(outcome: Outcome, wall: float) -> Move:

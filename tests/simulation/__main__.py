@@ -1,0 +1,63 @@
+"""`python -m tests.simulation --hours H --seeds N`: N seeds that share H simulated hours.
+
+A seed runs in a process of its own, forked from one that has imported everything, and is the same whenever it
+is run. Ends with status 1 when anything happened that must not.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+
+
+def main() -> int:
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets belongs to a seed
+        environ = {**os.environ, "PYTHONHASHSEED": "0"}
+        os.execve(
+            sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], environ
+        )
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--hours", type=float, default=30.0, help="simulated hours, together")
+    parser.add_argument("--seeds", type=int, default=10, help="how many seeds")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes at once")
+    parser.add_argument("--mutant", default="", help="a broken version, by its name")
+    parser.add_argument("--log", action="store_true", help="say what happens")
+    asked = parser.parse_args()
+    sys.path.insert(0, str(TESTS))  # the other tests' stage
+
+    from .mutants import MUTANTS, put_in_place
+
+    if asked.mutant:
+        put_in_place(MUTANTS[asked.mutant])
+    from .run import Runner
+
+    began = time.monotonic()
+    totals: Counter[str] = Counter()
+    hours, broken = 0.0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner(Path(folder), asked.hours / asked.seeds, asked.log)
+        seeds = range(asked.first, asked.first + asked.seeds)
+        for verdict in runner.run(seeds, asked.workers):
+            hours += verdict.hours
+            totals.update(verdict.figures)
+            told = ", ".join(f"{int(value)} {name}" for name, value in verdict.figures.items())
+            print(
+                f"seed {verdict.seed}: {verdict.hours:.1f} h, {told}, {verdict.digest}", flush=True
+            )
+            for line in verdict.broken:
+                broken += 1
+                print(f"  BROKEN {line}", flush=True)
+    told = ", ".join(f"{int(value)} {name}" for name, value in totals.items())
+    print(f"{asked.seeds} seeds, {hours:.0f} simulated hours, {told}")
+    print(f"{broken} violations, {time.monotonic() - began:.0f} s")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

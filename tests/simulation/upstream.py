@@ -1,0 +1,216 @@
+"""The simulated provider: its limits, its tasks, and an append-only record of what reached it.
+
+Imports nothing of the gateway. Counts its window by arrival or by end of answer, and notes each
+call that does not fit: there must be none.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from stage import mp4
+
+MAX_WAIT = 600.0
+TASK_LIFE = 3600.0
+TRUSTED = 3600.0
+"""Seconds: for how long a gateway may rely on a finished video to be kept."""
+
+
+@dataclass
+class Task:
+    """One video. It takes a slot from `created` until `ends`."""
+
+    id: str
+    prompt: str
+    created: float
+    ends: float
+    fate: str
+    """completed, policy, parameters, overload, quota, lost or stuck."""
+    style: str
+    """How progress is told: exact, noisy, jumps or none."""
+    content: bytes
+    expires: float
+    told: float = -1.0
+    """When somebody was first told that it is over."""
+
+
+@dataclass
+class Visit:
+    """One call, from the first byte sent. Times are the world's seconds."""
+
+    number: int
+    kind: str
+    task: str | None
+    sent: float
+    fault: str | None
+    arrived: float | None = None
+    ended: float | None = None
+    whole: bool = False
+    """Whether its answer arrived to its last byte."""
+    status: int | None = None
+    prompt: str | None = None
+    proves_refusal: bool = False
+    """Whether what was answered proves that no task exists."""
+    sane: bool = False
+    """A poll that upstream itself answered, and sensibly."""
+    created: str | None = None
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Provider:
+    """`by`: whether its window counts a call when it arrives or when its answer has ended."""
+
+    chance: Random
+    now: Callable[[], float]
+    requests: int
+    period: float
+    concurrent: int
+    by: str
+    visits: list[Visit] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    """Limits that were broken, in words."""
+    fast: bool = False
+    """Whether videos take a minute instead of minutes."""
+
+    def visit(self, kind: str, task: str | None, fault: str | None) -> Visit:
+        """Somebody begins to call."""
+        visit = Visit(len(self.visits) + 1, kind, task, self.now(), fault)
+        self.visits.append(visit)
+        return visit
+
+    def arrive(self, visit: Visit) -> bool:
+        """The call is here, whole or in part; whether the limit allows it."""
+        visit.arrived = now = self.now()
+        return self.by != "arrival" or self._count(visit, now, "arrived")
+
+    def end(self, visit: Visit, whole: bool) -> None:
+        """Its answer has been sent, or its connection has ended."""
+        if visit.ended is not None or visit.arrived is None:
+            return
+        visit.ended, visit.whole = self.now(), whole
+        if self.by == "end":
+            self._count(visit, visit.ended, "ended")
+        if not whole:
+            self.disown(visit)
+
+    def disown(self, visit: Visit) -> None:
+        """Nobody may know of the task that it made: it gives its slot back without being asked."""
+        if visit.created is not None:
+            task = self.tasks[visit.created]
+            task.ends = min(task.ends, task.created + MAX_WAIT - 30)
+
+    def cut_all(self, chance: Random) -> None:
+        """The caller's machine is gone: its connections end, what was on the way may arrive."""
+        for visit in self.visits:
+            if visit.arrived is None and visit.ended is None and visit.fault is None:
+                if visit.prompt is not None and chance.random() < 0.5:
+                    self.arrive(visit)
+                    self.submit(visit, visit.prompt)
+            if visit.arrived is None and visit.ended is None:
+                visit.ended = self.now()
+            self.end(visit, whole=False)
+            if visit.ended is not None and visit.ended >= self.now() - 5:
+                self.disown(visit)
+
+    def submit(self, visit: Visit, prompt: str) -> Answer:
+        """Accept a task, unless all slots are taken."""
+        now, chance = self.now(), self.chance
+        busy = sum(task.created <= now < task.ends for task in self.tasks.values())
+        if busy >= self.concurrent:
+            self.broken.append(f"call {visit.number}: a task more than {self.concurrent} at {now}")
+            return refusal(429, "too many tasks")
+        fate = chance.choices(
+            ("completed", "policy", "parameters", "overload", "quota", "lost", "stuck"),
+            (88, 3, 1, 3, 1, 2, 2),
+        )[0]
+        lasts = chance.lognormvariate(0, 0.3) * (60 if self.fast else 240)
+        lasts = min(lasts, MAX_WAIT * 2) if fate != "stuck" else TASK_LIFE - 60
+        filling = chance.randbytes(chance.randint(100, 3000))
+        task = Task(
+            id=f"task_{len(self.tasks) + 1}",
+            prompt=prompt,
+            created=now,
+            ends=now + lasts,
+            fate=fate,
+            style=chance.choice(("exact", "noisy", "jumps", "none")),
+            content=mp4(filling),
+            expires=now + lasts + TRUSTED * chance.choice((1.5, 3, 24)),
+        )
+        self.tasks[task.id] = task
+        visit.created = task.id
+        return reply({**self._object(task), "status": chance.choice(("submitted", "queued"))})
+
+    def poll(self, task_id: str) -> Answer:
+        """The video object; 404 for one that is not known, or no longer."""
+        task = self.tasks.get(task_id)
+        if task is None or (task.fate == "lost" and self.now() >= task.ends):
+            return refusal(404, "no such video", "not_found")
+        if self.now() >= task.ends and task.fate != "stuck":
+            task.told = task.told if task.told >= 0 else self.now()
+        return reply(self._object(task))
+
+    def content(self, task_id: str) -> bytes | None:
+        """The MP4; None: it is not there."""
+        task = self.tasks.get(task_id)
+        now = self.now()
+        if task is None or task.fate != "completed" or not task.ends <= now < task.expires:
+            return None
+        return task.content
+
+    def _count(self, visit: Visit, at: float, what: str) -> bool:
+        came = [v for v in self.visits[-200:] if v.arrived is not None]
+        moments = [v.arrived if self.by == "arrival" else v.ended for v in came]
+        taken = sum(at - self.period < m <= at for m in moments if m is not None) - 1
+        if taken < self.requests:
+            return True
+        self.broken.append(
+            f"call {visit.number} ({visit.kind}) {what} at {at} as number {taken + 1}"
+        )
+        return False
+
+    def _object(self, task: Task) -> dict[str, Any]:
+        now = self.now()
+        object_ = {"id": task.id, "object": "video", "status": "in_progress", "progress": 0}
+        if now < task.created + 5:
+            return object_ | {"status": "submitted"}
+        if now >= task.ends and task.fate == "completed":
+            return object_ | {"status": "completed", "progress": 100}
+        if now >= task.ends and task.fate in FAILURES:
+            code, message = FAILURES[task.fate]
+            return object_ | {"status": "failed", "error": {"code": code, "message": message}}
+        done = min(99, int(100 * (now - task.created) / (task.ends - task.created)))
+        match task.style:
+            case "noisy":
+                done += self.chance.randint(-3, 3)
+            case "jumps":
+                done = done // 50 * 50
+            case "none":
+                return {name: value for name, value in object_.items() if name != "progress"}
+        return object_ | {"progress": done}
+
+
+FAILURES = {
+    "policy": ("content_policy_violation", "This prompt is against the rules."),
+    "parameters": ("invalid_parameters", "This size can't be generated."),
+    "overload": ("server_overloaded", "The servers are overloaded."),
+    "quota": ("quota_exceeded", "The quota of this account is used up."),
+}
+"""What upstream says of a task that failed."""
+
+
+def reply(body: dict[str, Any], status: int = 200) -> Answer:
+    return Answer(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def refusal(status: int, message: str, code: str = "refused") -> Answer:
+    return reply({"error": {"message": message, "code": code, "type": "error"}}, status)

@@ -1,0 +1,311 @@
+"""One seed: what is planned, and the lives of the gateway that it makes.
+
+A life begins with a start on what the one before left on its disk, and ends with a crash at any step, a power
+cut, or an orderly stop. World time runs through all of them.
+"""
+
+import asyncio
+import gc
+import os
+import random
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from gateway.app import Gateway
+from gateway.config import (
+    AccountSettings,
+    Auth,
+    Content,
+    Polling,
+    Server,
+    Settings,
+)
+from gateway.keys import digest, new_key
+from gateway.ledger.database import FILE
+from gateway.ledger.ledger import commit_beside
+from gateway.ledger.transitions import add_key
+from gateway.upstream.client import Upstream
+
+from .callers import Callers, Wish
+from .faults import plan
+from .loop import Crash, VirtualLoop
+from .machine import ForgetfulDisk, Machine, MachineClock
+from .network import HOST, KEY, OTHER_HOST, Network
+from .oracles import judge
+from .upstream import MAX_WAIT, TASK_LIFE, TRUSTED, Provider
+
+BEGINS = 1_800_000_000.0
+"""World time at the start, in Unix seconds."""
+
+DRAIN = 16 * 3600.0
+"""Seconds after the last fault within which every job must be over."""
+
+
+@dataclass
+class Verdict:
+    """What a seed came to. `digest` is the same whenever it is run again."""
+
+    seed: int
+    hours: float
+    digest: str = ""
+    broken: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class World:
+    """One seed's. `folder` takes a folder for each life. `log`: told of what happens."""
+
+    def __init__(
+        self,
+        seed: int,
+        hours: float,
+        folder: Path,
+        ledger: Path,
+        log: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.seed = seed
+        self._log = log
+        self._folder = folder
+        self.chance = chance = Random(f"{seed}")
+        secrets._sysrand = Random(f"ids {seed}")  # type: ignore[attr-defined]
+        random.seed(f"jitter {seed}")
+        self._ends = BEGINS + hours * 3600
+        self._skew = 0.0
+        self._loop: VirtualLoop | None = None
+        self._last = BEGINS
+        self._graveyard: list[Any] = []
+        self.crashes: list[float] = []
+        self.power_cuts = self.stops = self.pauses = 0
+        self.by = chance.choice(("arrival", "end"))
+        self.requests = chance.randint(3, 10)
+        self.concurrent = chance.randint(2, 5)
+        self.machine = Machine(self.now)
+        self.machine.boot()
+        self.provider = Provider(
+            Random(f"upstream {seed}"), self.now, self.requests, 60.0, self.concurrent, self.by,
+            fast=chance.random() < 0.3,
+        )  # fmt: skip
+        self.faults = plan(Random(f"faults {seed}"), BEGINS, hours)
+        self.leaks: list[str] = []
+        key = new_key()
+        wishes = list(self._wishes(hours))
+        self.callers = Callers(Random(f"callers {seed}"), self.now, wishes, key)
+        self._disk: ForgetfulDisk | None = None
+        self._root = folder / "life-0"
+        self._root.mkdir(parents=True)
+        shutil.copy(ledger, self._root / FILE)
+        added = add_key("alice", "key_1", digest(key), BEGINS)
+        commit_beside(self._root, added, BEGINS)
+        self.lives = 0
+
+    def now(self) -> float:
+        """True seconds, that go on while the machine sleeps or is off."""
+        return self._last if self._loop is None else self._loop.time() + self._skew
+
+    def run(self) -> Verdict:
+        """All lives, then the judgement."""
+        gc.disable()  # nothing of a life that crashed may run on, not even a `finally`
+        while self.now() < self._ends + DRAIN and not self._live():
+            pass
+        verdict = Verdict(self.seed, (self.now() - BEGINS) / 3600)
+        verdict.broken = [*self.provider.broken, *self.leaks, *self.callers.broken, *judge(self)]
+        told = self.callers.told
+        for visit in self.provider.visits:
+            told.update(repr(visit).encode())
+        verdict.digest = sha256(told.digest()).hexdigest()[:16]
+        wishes = self.callers.wishes
+        verdict.figures = {
+            "jobs": sum(wish.id is not None for wish in wishes),
+            "completed": sum(wish.status == "completed" for wish in wishes),
+            "calls": len(self.provider.visits),
+            "faulty": sum(visit.fault is not None for visit in self.provider.visits),
+            "crashes": len(self.crashes),
+            "power cuts": self.power_cuts,
+            "stops": self.stops,
+            "pauses": self.pauses,
+        }
+        return verdict
+
+    def _live(self) -> bool:
+        """One life. Whether it was the last: all is over and was looked at again."""
+        self.lives += 1
+        self._log(f"{self._hour()} life {self.lives} begins")
+        loop = VirtualLoop(self.chance, start=self.now())
+        self._skew = 0.0
+        self._loop = loop
+        asyncio.set_event_loop(loop)
+        gateway: list[Gateway] = []
+        done = False
+        crashed = False
+        try:
+            done = loop.run_until_complete(self._lead_a_life(gateway))
+        except Crash:
+            crashed = True
+            self.crashes.append(self.now())
+        asyncio.set_event_loop(None)
+        self._graveyard += [loop, gateway, asyncio.all_tasks(loop)]
+        self._last, self._loop = self.now(), None
+        power_cut = crashed and self.chance.random() < 0.4
+        if crashed:
+            self.provider.cut_all(self.chance)
+            self._log(f"{self._hour()} {'power cut' if power_cut else 'kill -9'}")
+        if done:
+            return True
+        self._last += self.chance.choice((0.5, 5.0, 30.0, 90.0, 600.0))
+        root = self._folder / f"life-{self.lives}"
+        assert self._disk is not None
+        self._disk.leave(self._root, root, power_cut)
+        shutil.rmtree(self._root)
+        self._root = root
+        if power_cut:
+            self.power_cuts += 1
+            self.machine.boot()
+            self._disk = None
+        return False
+
+    async def _lead_a_life(self, keep: list[Gateway]) -> bool:
+        """Start, go on until something ends it, stop. Whether there is nothing left to do."""
+        chance = self.chance
+        if chance.random() < 0.2:
+            self._loop.fuse = chance.randint(1, 300)  # type: ignore[union-attr]
+        fatal = asyncio.Event()
+        gateway = self._build(lambda _error: fatal.set())
+        keep.append(gateway)
+        told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        server = asyncio.create_task(gateway.app(scope, told.get, heard.put))
+        await told.put({"type": "lifespan.startup"})
+        if (await heard.get())["type"] != "lifespan.startup.complete":
+            await server
+            raise AssertionError("it did not start")
+        self._log(f"{self._hour()} ready")
+        work = [asyncio.create_task(each) for each in self.callers.live(gateway.app)]
+        fate = asyncio.create_task(self._fate())
+        over = asyncio.create_task(self._until_over())
+        ill = asyncio.create_task(fatal.wait())
+        await asyncio.wait((fate, over, ill), return_when=asyncio.FIRST_COMPLETED)
+        for task in work:
+            if task.done() and (error := task.exception()):
+                self.callers.broken.append(f"a caller failed: {error!r}")
+        done = over.done()
+        if done:
+            await self.callers.check(gateway.app)
+        for task in (*work, fate, over, ill):
+            task.cancel()
+        await asyncio.gather(*work, fate, over, ill, return_exceptions=True)
+        gateway.stop_calls()
+        await told.put({"type": "lifespan.shutdown"})
+        await heard.get()
+        await server
+        self.stops += 1
+        self._log(f"{self._hour()} stopped")
+        return done
+
+    async def _fate(self) -> None:
+        """What befalls the machine in this life, until an orderly stop ends it."""
+        chance, machine = self.chance, self.machine
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / 1500))
+            if self.now() > self._ends:
+                machine.faults.full, machine.faults.fails = False, 0.0
+                await asyncio.sleep(DRAIN * 10)
+            match chance.choice(("crash", "crash", "stop", "pause", "clock", "full", "io", "sync")):
+                case "crash":
+                    self._loop.fuse = chance.randint(0, 400)  # type: ignore[union-attr]
+                case "stop":
+                    return
+                case "pause":
+                    self.pauses += 1
+                    self._skew += 10 ** chance.uniform(0.5, 3.7)
+                case "clock":
+                    machine.wall_error += chance.choice((-1, 1)) * 10 ** chance.uniform(0, 6)
+                case "full":
+                    machine.faults.full = not machine.faults.full
+                case "io":
+                    machine.faults.fails = chance.choice((0.0, 0.0, 0.1, 0.5))
+                case "sync":
+                    machine.faults.broken_sync = True
+
+    async def _until_over(self) -> None:
+        """Until every wish is, and the faults are, or it has taken too long."""
+        while self.now() < self._ends + DRAIN:
+            await asyncio.sleep(600)
+            if self.now() > self._ends and all(wish.is_over for wish in self.callers.wishes):
+                return
+
+    def _build(self, on_fatal: Callable[[BaseException], None]) -> Gateway:
+        account = AccountSettings(
+            base_url=f"https://{HOST}",
+            requests=self.requests,
+            concurrent=self.concurrent,
+            content_hosts=[OTHER_HOST],
+        )
+        settings = Settings(
+            server=Server(data_dir=self._root),
+            auth=Auth(),
+            accounts=[account],
+            polling=Polling(max_wait=MAX_WAIT, task_life=TASK_LIFE),
+            content=Content(upstream_ttl=TRUSTED),
+        )
+
+        def make_disk(broken: Callable[[OSError], None]) -> ForgetfulDisk:
+            disk = ForgetfulDisk(self.chance, self.machine.faults, broken)
+            disk.find(self._root, self._disk)
+            self._disk = disk
+            return disk
+
+        def make_upstream(*args: Any) -> Upstream:
+            return Upstream(
+                *args, transport=Network(self.provider, self.faults, self.chance, self.leaks)
+            )
+
+        return Gateway(
+            settings,
+            {account.name: KEY},
+            self.machine.read_boot(),
+            on_fatal,
+            make_clock=lambda offset: MachineClock(self.machine, offset),
+            make_disk=make_disk,
+            make_upstream=make_upstream,
+        )
+
+    def _wishes(self, hours: float) -> Any:
+        chance = Random(f"wishes {self.seed}")
+        rate = chance.choice((4, 10, 25))
+        at, number = BEGINS, 0
+        while (at := at + chance.expovariate(rate / 3600)) < BEGINS + hours * 3600:
+            number += 1
+            deletes = chance.random() < 0.15
+            after = chance.choice((0.0, 0.001, 0.02, 1.0, 60.0, 250.0, 300.0, 4000.0))
+            yield Wish(
+                number,
+                f"wish {number} of seed {self.seed}",
+                at,
+                repeats=chance.random() < 0.9,
+                delete_after=after if deletes else None,
+            )
+            if chance.random() < 0.1:
+                at -= chance.uniform(0, 60)  # some come together
+
+    def _hour(self) -> str:
+        return f"{(self.now() - BEGINS) / 3600:8.4f} h"
+
+
+def run_seed(
+    seed: int, hours: float, ledger: Path, log: Callable[[str], None] = lambda _line: None
+) -> Verdict:
+    """One seed, in a folder of its own in memory where there is one."""
+    base = Path("/dev/shm") if os.path.isdir("/dev/shm") else Path("/tmp")
+    folder = base / f"video-gateway-simulation-{os.getpid()}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return World(seed, hours, folder, ledger, log).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
