@@ -1,6 +1,7 @@
 """What a starting server reads from the ledger: which boot this is, and what is under way."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, String, cast, func, insert, select, update
@@ -10,7 +11,7 @@ from gateway.errors import StartError
 from gateway.job import TERMINAL, Account, Call, Kind, State
 from gateway.ledger.live import Live
 from gateway.ledger.schema import accounts, boots, calls, jobs
-from gateway.ledger.transitions import read_job
+from gateway.ledger.transitions import read_account, read_job
 
 
 def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
@@ -21,25 +22,42 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     """
     known = set(conn.execute(select(accounts.c.name)).scalars())
     for name in windows.keys() - known:
-        values = {"name": name, "opens": 0.0, "submits": 0.0, "failures": 0, "refusals": 0}
-        conn.execute(insert(accounts).values(values))
+        conn.execute(insert(accounts).values(asdict(Account(name))))
     newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
     if newest is not None and newest.id == boot.id:
         return newest.number, newest.offset
     # A folder may come back to a machine that served it before: that boot's number is over.
     retired = boots.c.id + "#" + cast(boots.c.number, String)
     conn.execute(update(boots).where(boots.c.id == boot.id).values(id=retired))
-    last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
-    last_job = select(func.max(jobs.c.accepted))
-    latest = (conn.execute(last).scalar() or 0.0 for last in (last_call, last_job))
-    start = max(boot.wall, *latest)  # never backwards, whatever the wall clock says
+    start = _beginning(conn, boot)
     values = {"id": boot.id, "offset": start - boot.seconds, "started_at": boot.wall}
     conn.execute(insert(boots).values(values))
     number = conn.execute(select(boots.c.number).where(boots.c.id == boot.id)).scalar_one()
     for name in conn.execute(select(calls.c.account).distinct()).scalars():
-        opens = func.max(accounts.c.opens, start + windows.get(name, 0.0))
-        conn.execute(update(accounts).where(accounts.c.name == name).values(opens=opens))
+        not_before = start + windows.get(name, 0.0)
+        opens = func.max(accounts.c.opens, not_before)
+        values = {"opens": opens, "not_before": not_before}
+        conn.execute(update(accounts).where(accounts.c.name == name).values(values))
     return number, start - boot.seconds
+
+
+def moment(conn: Connection, boot: Boot) -> float:
+    """The moment on the ledger's timeline at which `boot` was read, by a process that serves
+    nothing.
+    """
+    newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
+    if newest is not None and newest.id == boot.id:
+        return float(newest.offset) + boot.seconds
+    return _beginning(conn, boot)
+
+
+def _beginning(conn: Connection, boot: Boot) -> float:
+    """Where a new boot's part of the timeline begins: never backwards, whatever the wall clock
+    says.
+    """
+    last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
+    last_job = select(func.max(jobs.c.accepted))
+    return max(boot.wall, *(conn.execute(last).scalar() or 0.0 for last in (last_call, last_job)))
 
 
 def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, now: float) -> None:
@@ -51,8 +69,7 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     """
     over = [state.value for state in TERMINAL]
     under_way = jobs.c.state.not_in(over)
-    ghosts = (jobs.c.state == State.FAILED) & (jobs.c.slot_until > now)
-    wanted = under_way | ghosts | jobs.c.content_lost
+    wanted = under_way | jobs.c.content_lost
     rows = conn.execute(select(jobs).where(wanted).order_by(jobs.c.seq)).mappings()
     found = [read_job(row) for row in rows]
     for job in found:
@@ -64,10 +81,12 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     ended_lately = (calls.c.boot == boot) & (calls.c.ended > now - longest)
     recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)
     taken = [_read_call(row) for row in conn.execute(select(calls).where(recent)).mappings()]
+    keeping = select(calls).where(calls.c.slot_until > now)
+    ghosts = [_read_call(row) for row in conn.execute(keeping).mappings()]
     counted = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
     states = {State(state): count for state, count in counted}
     rows = conn.execute(select(accounts)).mappings()
-    live.load(found, taken, [Account(**row) for row in rows], states)
+    live.load(found, taken, [read_account(row) for row in rows], states, ghosts)
 
 
 def _read_call(row: Any) -> Call:
@@ -80,4 +99,6 @@ def _read_call(row: Any) -> Call:
         row["reserved"],
         row["ended"],
         row["outcome"],
+        bool(row["touched"]),
+        row["slot_until"],
     )
