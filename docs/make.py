@@ -7,10 +7,8 @@ registry, the OpenAPI description. What is wrong in a page is put right there.
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -21,7 +19,8 @@ from pydantic.fields import FieldInfo
 from gateway.api.openapi import PROBLEMS, describe
 from gateway.clock import Clock
 from gateway.config import PREFIX, Settings
-from gateway.job import Call, CallEnded, Kind, State
+from gateway.job import Account, Call, CallEnded, Kind, State
+from gateway.ledger.live import Live
 from gateway.metrics import Metrics
 from gateway.outcome import Verdict
 from gateway.policy.dispatch import Rules
@@ -145,8 +144,8 @@ def metrics_page() -> Iterator[str]:
 
 def families() -> Iterator[tuple[str, str, list[str], str]]:
     """Name, type, labels and help of all that a gateway exposes once each figure was counted."""
-    book = SimpleNamespace(calls={}, slots_taken=lambda _now: 0, overdue=lambda _now, _wait: 0)
-    live: Any = SimpleNamespace(counts=Counter(dict.fromkeys(State, 0)), books={"a": book})
+    live = Live()
+    live.load([], [], [Account("a")], {})
     rules = Rules(WindowRule(1, 1.0, 0.0), PollingRule(1.0, 1.0, 1.0, 1.0), concurrent=1)
     metrics = Metrics(live, Clock(), {"a": rules})
     metrics.on_event(CallEnded(Call(1, "a", Kind.POLL, None, 0.0, 1.0, Verdict.OBSERVED)))

@@ -9,7 +9,7 @@ Start reading here, then `policy/dispatch.py`. A job's way: `api/videos.py` -> `
 import asyncio
 import fcntl
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -40,10 +40,11 @@ from gateway.engine.calls import Calls
 from gateway.engine.dispatcher import Dispatcher
 from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
+from gateway.engine.watch import Watch
 from gateway.errors import LedgerBroken, RequestError, StartError
 from gateway.job import Caller, Kind
+from gateway.ledger.callers import add_caller
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import add_caller
 from gateway.metrics import Metrics
 from gateway.policy.dispatch import Rules
 from gateway.policy.polling import PollingRule
@@ -138,12 +139,10 @@ class Gateway:
                 Route("/v1/videos/characters/{id}", _not_offered, methods=["GET"]),
                 Route("/v1/videos/edits", _not_offered, methods=["POST"]),
                 Route("/v1/videos/extensions", _not_offered, methods=["POST"]),
-                Route("/v1/videos/{id}", jobs.retrieve, methods=["GET"]),
-                Route("/v1/videos/{id}", jobs.delete, methods=["DELETE"]),
+                _route("/v1/videos/{id}", GET=jobs.retrieve, DELETE=jobs.delete),
                 Route("/v1/videos/{id}/content", files.content, methods=["GET"]),
                 Route("/v1/videos/{id}/remix", _not_offered, methods=["POST"]),
-                Route("/v1/videos", jobs.create, methods=["POST"]),
-                Route("/v1/videos", jobs.list, methods=["GET"]),
+                _route("/v1/videos", POST=jobs.create, GET=jobs.list),
                 Route("/openapi.json", description, methods=["GET"]),
                 Route("/healthz", health.alive, methods=["GET"]),
                 Route("/readyz", health.ready, methods=["GET"]),
@@ -175,13 +174,15 @@ class Gateway:
             await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
         await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
         loops = [asyncio.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
+        watch = asyncio.create_task(Watch(self.ledger, clock).run())
         janitor = asyncio.create_task(self._janitor.run())
-        for loop in (*loops, janitor):
+        for loop in (*loops, janitor, watch):
             loop.add_done_callback(self._ended)
         log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
         yield
         self.stop_calls()
         janitor.cancel()
+        watch.cancel()
         _, late = await asyncio.wait(loops, timeout=max(0.1, self._grace_ends - clock.now()))
         for loop in late:
             loop.cancel()
@@ -232,6 +233,16 @@ def _lead(data: Path) -> IO[str]:
         lock.close()
         raise StartError(f"another server is running on the data folder {data}") from error
     return lock
+
+
+def _route(path: str, **methods: Callable[[Request], Awaitable[Response]]) -> Route:
+    """One path of several methods as one route: its 405 names all of them. HEAD is GET."""
+
+    async def answer(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await methods[method](request)
+
+    return Route(path, answer, methods=[*methods])
 
 
 async def _not_offered(_request: Request) -> Response:

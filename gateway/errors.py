@@ -7,6 +7,7 @@
     |   |-- LedgerFull         no room on the disk: nothing was committed, try again later
     |   |-- LedgerBroken       it can't be trusted any more: the process stops
     |   |-- StateConflict      the job is not in the state that the transition expects
+    |   |-- Refused            what an operator asks for can't be done: one line says why
     |   |-- RepeatConflict     an Idempotency-Key came back with another request
     |   `-- QueueFull          its caller has as many videos waiting as it may
     |-- NotAVideo              the bytes that came are not a whole MP4
@@ -52,6 +53,10 @@ class LedgerBroken(LedgerError):
 
 class StateConflict(LedgerError):
     """The row was not in the state that the transition expects. Nothing was written."""
+
+
+class Refused(LedgerError):
+    """What an operator asks for can't be done. Nothing was written."""
 
 
 class RepeatConflict(LedgerError):

@@ -5,8 +5,8 @@ Owns the states and which of them may follow which. Never does I/O, never asks t
 
 A job waits in `queued`. Its POST is reserved: `submitting`. Upstream names it: `running`. Upstream
 is done with it: `fetching`. Its bytes lie here, whole, verified, fsynced: `completed`. A POST
-proven refused or unsent goes back to `queued`. Terminal is final: nothing leaves completed, failed
-or cancelled.
+proven refused or unsent goes back to `queued`, and so does a task that failed upstream for a
+passing reason. Terminal is final: nothing leaves completed, failed or cancelled.
 
 Times called `..._at` are Unix seconds for people; all others are seconds on the ledger's timeline
 (`clock.py`).
@@ -33,14 +33,16 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
         State.CANCELLED: "its caller deleted it before it was sent",
     },
     State.SUBMITTING: {
-        State.QUEUED: "the POST was proven refused or unsent",
-        State.CANCELLED: "the same, and its caller has deleted it meanwhile",
+        State.QUEUED: "the POST was proven refused or unsent; or nobody can tell, and its caller "
+        "asked for a second one then (once)",
+        State.CANCELLED: "proven refused or unsent, and its caller has deleted it meanwhile",
         State.RUNNING: "upstream accepted it and named it",
         State.FAILED: "upstream refused it for good, or nobody can tell whether a task exists",
     },
     State.RUNNING: {
         State.RUNNING: "upstream reported progress, or a poll told nothing new",
         State.FETCHING: "upstream is done",
+        State.QUEUED: "upstream failed for a passing reason: overload or quota (three times)",
         State.FAILED: "upstream failed, lost it, took longer than task_life; or it was deleted",
     },
     State.FETCHING: {
@@ -88,9 +90,13 @@ class Job:
     misses: int = 0
     """Polls in a row that answered 404, or downloads in a row that brought nothing."""
     retry: float = 0.0
-    """No download before this moment."""
-    slot_until: float | None = None
-    """A job whose submit has an unknown outcome keeps its slot until then."""
+    """No submit and no download before this moment."""
+    requeues: int = 0
+    """How often upstream failed it for a passing reason, and it went back to the queue."""
+    resends: int = 0
+    """How many submits of unknown outcome may still be followed by another: 1 when its caller asked
+    for `on_unknown = resubmit`.
+    """
     completed_at: float | None = None
     content_sha256: str | None = None
     content_bytes: int | None = None
@@ -108,6 +114,10 @@ class Job:
     """The stored bytes no longer hold: to be fetched again while upstream has them."""
     content_gone: bool = False
     """The content is no longer kept; the object stays."""
+    replaces: str | None = None
+    """The failed job in whose place an operator made this one."""
+    replaced_by: str | None = None
+    """The job that an operator made in the place of this failed one."""
 
     @property
     def is_seen(self) -> bool:
@@ -147,6 +157,8 @@ class Call:
     outcome: str | None = None
     touched: bool = True
     """False once it is sure that the call never reached upstream: then it takes no place."""
+    slot_until: float | None = None
+    """A submit of unknown outcome keeps a slot until then, whatever becomes of its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,14 @@ class Account:
     """Why no submit goes out until a GET has been answered sanely; None: submits may go."""
     trouble: str | None = None
     """What is wrong with this account now, in words, for people; None: nothing."""
+    doubt_since: float = 0.0
+    """When the doubt arose, where there is one."""
+    paused: bool = False
+    """An operator holds submits back; polls and downloads go on."""
+    not_before: float = 0.0
+    """What no operator can shorten: `opens` as a new boot set it, when the window was unknown."""
+    revision: int = 0
+    """Grows with each change: of two pictures of it, the newer one counts, whoever wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,4 +231,12 @@ class CallEnded:
     call: Call
 
 
-Event = JobMoved | JobChanged | CallEnded
+@dataclass(frozen=True, slots=True)
+class AccountChanged:
+    """What people should know of an account changed: trouble, doubt, whether it is paused."""
+
+    before: Account
+    account: Account
+
+
+Event = JobMoved | JobChanged | CallEnded | AccountChanged

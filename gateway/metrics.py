@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.clock import Clock
-from gateway.job import Call, CallEnded, Event, JobMoved, State
+from gateway.job import Account, Call, CallEnded, Event, JobMoved, State
 from gateway.policy.dispatch import Rules
 from gateway.policy.window import Place, taken
 
@@ -39,7 +39,12 @@ class Book(Protocol):
     """One account's part of what is under way."""
 
     @property
+    def account(self) -> Account: ...
+
+    @property
     def calls(self) -> Mapping[int, Call]: ...
+
+    def slots_of_unknown(self, now: float) -> int: ...
 
     def slots_taken(self, now: float) -> int: ...
 
@@ -161,17 +166,25 @@ class _Gauges(Collector):
         overdue = _by_account("overdue", "Videos that take longer than max_wait")
         places = _by_account("window_used", "Places of the window that are taken")
         limit = _by_account("window_limit", "Places of the window")
+        ghosts = _by_account("slots_of_unknown", "Slots kept for submits of unknown outcome")
+        paused = _by_account("account_paused", "1: an operator holds submits back")
+        held = _by_account("submits_held", "1: no submit until upstream has answered a GET sanely")
+        opens = _by_account("account_opens_seconds", "Until any call may be made again")
         now = self._clock.now()
         for name, rule in self._rules.items():
             book = self._live.books[name]
             counted = (call for call in book.calls.values() if call.kind in rule.counts)
-            held = [Place(call.reserved, call.ended) for call in counted]
+            taking = [Place(call.reserved, call.ended) for call in counted]
             used.add_metric([name], book.slots_taken(now))
             slots.add_metric([name], rule.concurrent)
             overdue.add_metric([name], book.overdue(now, rule.polling.max_wait))
-            places.add_metric([name], taken(rule.window, held, now))
+            places.add_metric([name], taken(rule.window, taking, now))
             limit.add_metric([name], rule.window.requests)
-        yield from (used, slots, overdue, places, limit)
+            ghosts.add_metric([name], book.slots_of_unknown(now))
+            paused.add_metric([name], book.account.paused)
+            held.add_metric([name], book.account.doubt is not None)
+            opens.add_metric([name], max(0.0, book.account.opens - now))
+        yield from (used, slots, overdue, places, limit, ghosts, paused, held, opens)
 
 
 def _by_account(name: str, text: str) -> GaugeMetricFamily:

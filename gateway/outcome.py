@@ -15,6 +15,8 @@ exist.
 | accepted | submit | yes | yes, and its id is known |
 | unknown | submit: anything else | yes | nobody can tell |
 | observed, finished, failed, missing | poll | yes | (it was there before) |
+| passing | poll: it failed, for overload | yes | no longer, and it was not billed |
+| exhausted | poll: it failed, for quota or balance | yes | no longer, and it was not billed |
 | fetched, absent, broken | download | yes | (it was there before) |
 | interrupted | poll, download: the gateway was stopped | yes | (it was there before) |
 """
@@ -35,6 +37,8 @@ class Verdict(StrEnum):
     OBSERVED = "observed"
     FINISHED = "finished"
     FAILED = "failed"
+    PASSING = "passing"
+    EXHAUSTED = "exhausted"
     MISSING = "missing"
     FETCHED = "fetched"
     ABSENT = "absent"
@@ -42,8 +46,11 @@ class Verdict(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-SANE = frozenset({Verdict.OBSERVED, Verdict.FINISHED, Verdict.FAILED, Verdict.MISSING})
-"""Answers to a GET that show that upstream itself is speaking, not something broken in front of it.
+SANE = frozenset(
+    {Verdict.OBSERVED, Verdict.FINISHED, Verdict.FAILED, Verdict.PASSING, Verdict.MISSING}
+)
+"""Answers to a GET that show that upstream itself is speaking, not something broken in front of it,
+and that it would take a video now.
 """
 
 

@@ -31,8 +31,8 @@ from gateway.config import (
     Timeouts,
 )
 from gateway.keys import digest, new_key
+from gateway.ledger.callers import add_key
 from gateway.ledger.ledger import commit_beside
-from gateway.ledger.transitions import add_key
 
 SPEED = 200.0
 GENERATION = 30.0

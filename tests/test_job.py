@@ -77,4 +77,4 @@ def test_an_outcome_has_two_sides_that_must_not_be_confused(verdict: Verdict) ->
 
 
 def test_a_get_is_sane_when_upstream_itself_spoke_of_the_task() -> None:
-    assert {"observed", "finished", "failed", "missing"} == SANE
+    assert {"observed", "finished", "failed", "passing", "missing"} == SANE

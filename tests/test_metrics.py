@@ -39,6 +39,10 @@ CONTRACT = {
     "video_gateway_window_limit": {"account"},
     "video_gateway_upstream_calls_total": {"account", "kind", "outcome"},
     "video_gateway_upstream_rate_limited_total": {"account"},
+    "video_gateway_account_paused": {"account"},
+    "video_gateway_submits_held": {"account"},
+    "video_gateway_account_opens_seconds": {"account"},
+    "video_gateway_slots_of_unknown": {"account"},
     "video_gateway_queue_wait_seconds_bucket": {"le"},
     "video_gateway_generation_seconds_bucket": {"le"},
     "video_gateway_download_seconds_bucket": {"le"},
@@ -136,11 +140,27 @@ def test_gauges_are_read_when_asked_for(figures: Figures) -> None:
     assert figures.value("queue_depth") == 0
     assert figures.value("jobs", state="submitting") == 1
     assert figures.value("slots_in_use", account=MAIN) == 1
-    figures.moves(job, State.FAILED, slot_until=NOW + 600)
+    unknown = replace(a_call(1, Kind.SUBMIT, ended=NOW), slot_until=NOW + 600)
+    figures.live.apply(Change(calls=(unknown,)))
+    figures.moves(job, State.FAILED)
     assert figures.value("slots_in_use", account=MAIN) == 1  # nobody can tell
     figures.clock.moment = NOW + 600
     assert figures.value("slots_in_use", account=MAIN) == 0
     assert figures.value("jobs", state="failed") == 1
+
+
+def test_how_an_account_fares_is_shown(figures: Figures) -> None:
+    def values() -> list[float]:
+        names = ("account_paused", "submits_held", "account_opens_seconds", "slots_of_unknown")
+        return [figures.value(name, account=MAIN) for name in names]
+
+    assert values() == [0, 0, 0, 0]
+    ill = Account(MAIN, opens=NOW + 30, doubt="why", paused=True)
+    ghost = replace(a_call(1, Kind.SUBMIT, ended=NOW), slot_until=NOW + 60)
+    figures.live.apply(Change(accounts=(ill,), calls=(ghost,)))
+    assert values() == [1, 1, 30, 1]
+    figures.clock.moment = NOW + 60
+    assert values() == [1, 1, 0, 0]
 
 
 def test_places_of_the_window_return_with_time(figures: Figures) -> None:

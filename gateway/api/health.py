@@ -11,6 +11,7 @@ from gateway.api.wire import json_response
 from gateway.clock import Clock
 from gateway.errors import LedgerError
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.live import AccountBook
 from gateway.ledger.transitions import Change
 
 
@@ -36,23 +37,29 @@ class Health:
         """503 only when a job can't be accepted and committed; trouble of an account is told with
         200.
         """
+        self._ledger.catch_up()
         try:
             await self._ledger.commit(lambda _conn: Change())  # a commit like any other, of nothing
         except LedgerError as error:
             return json_response({"ready": False, "why": str(error)}, 503)
         now = self._clock.now()
-        accounts = [
-            {
-                "name": name,
-                "ok": book.account.trouble is None,
-                "trouble": book.account.trouble,
-                "submits_wait_for": book.account.doubt,
-                "videos_overdue": book.overdue(now, self._max_wait),
-                "opens_in_seconds": round(max(0.0, book.account.opens - now), 1),
-            }
-            for name, book in self._ledger.live.books.items()
-        ]
-        return json_response({"ready": True, "accounts": accounts})
+        books = self._ledger.live.books.values()
+        return json_response({"ready": True, "accounts": [self._account(b, now) for b in books]})
+
+    def _account(self, book: AccountBook, now: float) -> dict[str, object]:
+        account = book.account
+        submits = max(account.opens, account.submits)
+        return {
+            "name": account.name,
+            "ok": account.trouble is None,
+            "trouble": account.trouble,
+            "submits_wait_for": account.doubt,
+            "paused": account.paused,
+            "videos_overdue": book.overdue(now, self._max_wait),
+            "slots_of_unknown": book.slots_of_unknown(now),
+            "opens_in_seconds": round(max(0.0, account.opens - now), 1),
+            "submits_in_seconds": round(max(0.0, submits - now), 1),
+        }
 
     async def metrics(self, _request: Request) -> Response:
         body, content_type = self._expose()

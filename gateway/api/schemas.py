@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.api.uploads import IMAGE, IMAGE_URL, MOST_PIXELS
+from gateway.api.uploads import IMAGE, IMAGE_URL, MOST_PIXELS, ON_UNKNOWN, UNKNOWN_WAYS
 from gateway.config import Requests
 
 Data = dict[str, Any]
@@ -63,6 +63,14 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
             **_or_null(_TEXT),
             "description": "its content, at the gateway; null until it is completed",
         },
+        "replaces": {
+            **_or_null(_TEXT),
+            "description": "the failed video in whose place an operator made this one",
+        },
+        "replaced_by": {
+            **_or_null(_TEXT),
+            "description": "the video that an operator made in the place of this failed one",
+        },
     }
     page = {
         "object": {"const": "list"},
@@ -76,8 +84,23 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
         "ok": {"type": "boolean"},
         "trouble": {**_or_null(_TEXT), "description": "what is wrong, in words"},
         "submits_wait_for": {**_or_null(_TEXT), "description": "why no video is sent upstream now"},
+        "paused": {"type": "boolean", "description": "an operator holds submits back"},
         "videos_overdue": {"type": "integer", "minimum": 0},
-        "opens_in_seconds": {"type": "number", "minimum": 0},
+        "slots_of_unknown": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "slots kept for submits whose outcome nobody knows",
+        },
+        "opens_in_seconds": {
+            "type": "number",
+            "minimum": 0,
+            "description": "until any call may be made again",
+        },
+        "submits_in_seconds": {
+            "type": "number",
+            "minimum": 0,
+            "description": "until a video may be sent, as far as the clock goes",
+        },
     }
     return {
         "Video": _only(video),
@@ -104,11 +127,17 @@ def request_bodies(allowed: Requests) -> Data:
         f"PNG or JPEG, told by its bytes; at most {allowed.image_bytes:,} bytes and "
         f"{MOST_PIXELS:,} pixels"
     )
+    unknown: Data = {
+        "default": UNKNOWN_WAYS[0],
+        "description": "What to do when nobody can tell whether the upstream accepted the video: "
+        "`fail`, or `resubmit` it once, though both may be billed.",
+    }
     texts = {
         "prompt": prompt,
         "model": {"enum": allowed.models, "default": allowed.models[0]},
         "size": {"enum": allowed.sizes, "default": allowed.sizes[0]},
         "seconds": {"enum": lengths, "default": lengths[0]},
+        ON_UNKNOWN: {"enum": UNKNOWN_WAYS, **unknown},
         IMAGE_URL: {**url, "description": f"{picture}, as a data: URL; no other URL is fetched."},
     }
     file = {"contentMediaType": "application/octet-stream", "description": f"{picture}."}
@@ -119,6 +148,7 @@ def request_bodies(allowed: Requests) -> Data:
         "model": {"enum": [*allowed.models, None], "default": allowed.models[0]},
         "size": {"enum": [*allowed.sizes, None], "default": allowed.sizes[0]},
         "seconds": {"enum": [*lengths, *allowed.seconds, None], "default": lengths[0]},
+        ON_UNKNOWN: {"enum": [*UNKNOWN_WAYS, None], **unknown},
         IMAGE: {**either, "description": f"{picture}, as a data: URL; no other URL is fetched."},
     }
     return {

@@ -26,7 +26,12 @@ from gateway.config import Requests
 from gateway.errors import RequestError
 
 IMAGE = "input_reference"
-FIELDS = ("prompt", "model", "size", "seconds", IMAGE)
+ON_UNKNOWN = "on_unknown"
+RESUBMIT = "resubmit"
+UNKNOWN_WAYS = ["fail", RESUBMIT]
+"""What to do when nobody can tell whether upstream accepted a video; the first is the default."""
+
+FIELDS = ("prompt", "model", "size", "seconds", IMAGE, ON_UNKNOWN)
 IMAGE_URL = f"{IMAGE}[image_url]"
 FILE_ID = f"{IMAGE}[file_id]"
 
@@ -62,11 +67,14 @@ class Wanted:
     model: str
     size: str
     seconds: int
+    on_unknown: str = UNKNOWN_WAYS[0]
     image: InputImage | None = None
 
     def fingerprint(self, sha256: str | None) -> str:
         """The SHA-256 of all that is asked for; `sha256` is the image's."""
         asked = [self.prompt, self.model, self.size, self.seconds, sha256]
+        if self.on_unknown != UNKNOWN_WAYS[0]:  # requests of before it was there stay the same
+            asked.append(self.on_unknown)
         return hashlib.sha256(orjson.dumps(asked)).hexdigest()
 
 
@@ -253,6 +261,7 @@ def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
         _one_of("model", values.get("model"), allowed.models),
         _one_of("size", values.get("size"), allowed.sizes),
         int(_one_of("seconds", seconds, [str(length) for length in allowed.seconds])),
+        _one_of(ON_UNKNOWN, values.get(ON_UNKNOWN), UNKNOWN_WAYS),
     )
 
 

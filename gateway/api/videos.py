@@ -11,7 +11,7 @@ from starlette.responses import Response
 from gateway.api.auth import Auth
 from gateway.api.errors import no_such_video
 from gateway.api.limits import Bounds
-from gateway.api.uploads import Uploads, Wanted
+from gateway.api.uploads import RESUBMIT, Uploads, Wanted
 from gateway.api.wire import Wire, json_response
 from gateway.clock import Clock
 from gateway.content.inputs import InputStore
@@ -107,7 +107,7 @@ class Videos:
             gone = {"content_gone": True, "content_lost": False}
             await self._ledger.commit(note(job, gone))
         if job.input_sha256 is not None:
-            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
+            self._inputs.free(job.input_sha256, self._ledger.needs_input)
         log.info("job deleted", state=job.state)
         return json_response({"id": job.id, "object": "video.deleted", "deleted": True})
 
@@ -136,6 +136,7 @@ class Videos:
             prompt=wanted.prompt,
             created_at=self._clock.wall(),
             accepted=self._clock.now(),
+            resends=1 if wanted.on_unknown == RESUBMIT else 0,
         )
         image = wanted.image
         if image is None:
@@ -145,7 +146,7 @@ class Videos:
         with self._inputs.hold(sha256):
             await self._inputs.spool(image.file, sha256, image.size)
             accepted = await self._commit(job, repeat)
-        self._inputs.free(sha256, self._ledger.live.needs_input)  # a repeated one needs it no more
+        self._inputs.free(sha256, self._ledger.needs_input)  # a repeated one needs it no more
         return accepted
 
     async def _commit(self, job: Job, repeat: Repeat) -> Job:

@@ -62,6 +62,8 @@ class Wire:
             "remixed_from_video_id": None,
             "error": error,
             "queue_position": self.position(job) if job.state is State.QUEUED else None,
+            "replaces": job.replaces,
+            "replaced_by": job.replaced_by,
             "url": f"{self.base(request)}/v1/videos/{job.id}/content" if done else None,
         }
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import keys
+from gateway.cli import accounts, jobs, keys
 from gateway.cli.backup import backup
 from gateway.cli.check import check
 from gateway.cli.create import create
@@ -32,6 +32,8 @@ app.command()(check)
 app.command()(backup)
 app.command()(purge)
 app.add_typer(keys.app, name="keys")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(accounts.app, name="accounts")
 
 
 def main() -> None:

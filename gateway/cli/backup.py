@@ -20,7 +20,7 @@ def backup(
     data = load_settings(config).server.data_dir
     try:
         target.mkdir(parents=True)
-        # Images first: one may be freed as soon as its job is sent, and the ledger's copy is of a
+        # Images first: one may be freed as soon as its job is over, and the ledger's copy is of a
         # moment when the job may have waited still. Videos last: the copy must have all it knows.
         copy_content(data, target, "inputs")
         copy_ledger(data, target)

@@ -27,6 +27,7 @@ from gateway.policy.verdicts import (
     after_poll,
     after_refetch,
     after_submit,
+    slot_until,
 )
 from gateway.upstream.client import Upstream
 
@@ -81,7 +82,7 @@ class Calls:
         except StateConflict:
             await self._settle_otherwise(call, job, outcome)
         if job is not None and job.input_sha256 is not None:
-            self._inputs.free(job.input_sha256, self._ledger.live.needs_input)
+            self._inputs.free(job.input_sha256, self._ledger.needs_input)
 
     async def _settle_otherwise(self, call: Call, job: Job | None, outcome: Outcome) -> None:
         """The job can't go where its call's outcome would lead it."""
@@ -122,6 +123,7 @@ class Calls:
             outcome=outcome.verdict,
             touched=outcome.touched,
             now=now,
+            slot_until=slot_until(call.kind, outcome, now, self._polling),
         )
         while True:
             try:
@@ -136,7 +138,7 @@ class Calls:
             return None
         match kind:
             case Kind.SUBMIT:
-                return after_submit(outcome, now, self._polling)
+                return after_submit(job, outcome)
             case Kind.POLL:
                 return after_poll(job, outcome, now, self._polling)
             case Kind.DOWNLOAD:
@@ -144,7 +146,7 @@ class Calls:
 
     async def _reach_upstream(self, call: Call, job: Job | None) -> Outcome:
         if job is None:
-            return await self._upstream.poll(f"video_{token_hex(16)}")  # an id that can't exist
+            return await self._upstream.probe(f"video_{token_hex(16)}")  # an id that can't exist
         match call.kind:
             case Kind.SUBMIT:
                 return await self._submit(job)

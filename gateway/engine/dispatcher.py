@@ -106,7 +106,7 @@ class Dispatcher:
         book.forget(now, window.period + window.guard)
         idle = list(live.idle(book))
         to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
-        head = live.head()
+        head = live.head(now)
         return View(
             now=now,
             account=book.account,
@@ -132,4 +132,6 @@ class Dispatcher:
             room=head is None or self._has_room(len(book.tasks) + 1),
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
+            head_due=live.head_due() if head is None else math.inf,
+            probed=book.probed,
         )

@@ -12,6 +12,7 @@ from gateway.content.videos import VideoStore
 from gateway.errors import LedgerFull, StateConflict
 from gateway.job import Job
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.restart import seen
 from gateway.ledger.transitions import KEY_SECONDS, forget, forget_events, note
 
 log = structlog.get_logger()
@@ -22,6 +23,9 @@ EVERY = 60.0
 DAY = 86_400.0
 TRACE_SECONDS = 7 * DAY
 """How long calls upstream and lines of the outbox are kept."""
+
+INPUT_SECONDS = 3 * DAY
+"""How long the input image of a failed job is kept that an operator may send anew."""
 
 BATCH = 100
 """Videos that one round looks at for each reason: the others wait a minute."""
@@ -59,14 +63,16 @@ class Janitor:
         await self._make_room()
         await ledger.commit(
             forget(
+                inputs=now - INPUT_SECONDS,
                 prompts=now - rules.prompt_days * DAY,
                 rows=now - rules.row_days * DAY,
                 calls=now - TRACE_SECONDS,
                 repeats=now - KEY_SECONDS,
             )
         )
+        await ledger.commit(seen(ledger.boot, now))
         await ledger.commit(forget_events(self._clock.wall() - TRACE_SECONDS, ledger.seen))
-        self._inputs.free_unneeded(ledger.live.needs_input)
+        self._inputs.free_unneeded(ledger.needs_input)
 
     async def _make_room(self) -> None:
         """Drop the oldest videos that were fetched. Never one that nobody has: submits wait."""

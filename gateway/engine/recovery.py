@@ -2,7 +2,8 @@
 recorded, leftovers.
 
 A call that was under way counts as ended now. Whether a POST reached upstream then can't be told,
-so its job ends with an unknown outcome; polls and downloads are simply made again.
+so its job ends with an unknown outcome (or waits again, where its caller asked for that); polls and
+downloads are simply made again.
 """
 
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ async def recover(
             log.info("content was here already", job=job.id)
     for key in await videos.sweep(_Wanted(ledger)):
         log.info("content belonged to no job", job=key)
-    inputs.free_unneeded(ledger.live.needs_input)
+    inputs.free_unneeded(ledger.needs_input)
 
 
 class _Wanted:

@@ -12,12 +12,14 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Boot
 from gateway.errors import LedgerBroken, StartError
-from gateway.job import TERMINAL, Event, Job, JobChanged, JobMoved, Key
+from gateway.job import TERMINAL, AccountChanged, Event, Job, JobChanged, JobMoved, Key
 from gateway.ledger import schema
+from gateway.ledger.callers import read_key
 from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.live import Live
+from gateway.ledger.operator import INPUT_NEEDED
 from gateway.ledger.restart import begin_boot, load
-from gateway.ledger.transitions import Change, Transition, read_job, read_key
+from gateway.ledger.transitions import Change, Transition, read_account, read_job
 from gateway.ledger.writer import Writer
 
 Listener = Callable[[Event], None]
@@ -142,6 +144,10 @@ class Ledger:
         """Completed jobs that were deleted and whose content has not been removed yet."""
         return self._kept("deleted_at IS NOT NULL AND 0 = ?", (0, limit))
 
+    def needs_input(self, sha256: str) -> bool:
+        """Whether a job that may be sent, or sent once more, has this input image."""
+        return self._reader.execute(INPUT_NEEDED, (sha256,)).fetchone() is not None
+
     def key(self, digest: str) -> Key | None:
         """A key by its digest, as committed now, by whichever process."""
         self.catch_up()
@@ -175,6 +181,8 @@ class Ledger:
             self.live.load_keys(read_keys(self._reader))
         for job_id in {row["subject"] for row in foreign if row["type"].startswith("job.")}:
             self.refresh(job_id)
+        for name in {row["subject"] for row in foreign if row["type"].startswith("account.")}:
+            self._see_account(name)
         if foreign:
             self._wake()
 
@@ -185,6 +193,17 @@ class Ledger:
         event = JobMoved(before.state if before else None, job)
         fresh = before is None and job.state not in TERMINAL
         self.live.apply(Change(jobs=(job,), events=(event,) if moved or fresh else ()))
+
+    def _see_account(self, name: str) -> None:
+        """Take in an account that another process changed."""
+        row = self._reader.execute("SELECT * FROM accounts WHERE name = ?", (name,)).fetchone()
+        book = self.live.books.get(name)
+        if row is None or book is None:
+            return
+        event = AccountChanged(book.account, read_account(row))
+        self.live.apply(Change(accounts=(event.account,)))
+        for listener in self._listeners:
+            listener(event)
 
     def _wake(self) -> None:
         for wake in self._wakers:
@@ -233,6 +252,10 @@ def run_transition(conn: Connection, transition: Transition, writer: str, at: fl
             rows.append({"type": f"job.{job.state}", "subject": job.id, "data": data})
         elif isinstance(event, JobChanged):
             rows.append({"type": "job.changed", "subject": event.job.id, "data": {}})
+        elif isinstance(event, AccountChanged):
+            account = event.account
+            told = {"paused": account.paused, "trouble": account.trouble, "doubt": account.doubt}
+            rows.append({"type": "account.changed", "subject": account.name, "data": told})
     for key in change.keys:
         done = "created" if key.revoked_at is None else "revoked"
         rows.append({"type": f"key.{done}", "subject": key.id, "data": {"caller": key.caller.name}})

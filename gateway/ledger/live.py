@@ -26,8 +26,21 @@ class AccountBook:
         """Jobs in submitting, running or fetching, by id."""
         self.calls: dict[int, Call] = {}
         """Calls that take a place in the window, or did a short while ago."""
-        self.ghosts: dict[str, float] = {}
-        """Jobs whose submit has an unknown outcome: until when each keeps its slot."""
+        self.ghosts: dict[int, float] = {}
+        """Submits of unknown outcome, by their call's id: until when each keeps its slot."""
+        self.probed = -math.inf
+        """When an id that can't exist was last asked about."""
+
+    def take(self, call: Call) -> None:
+        """A call that was reserved, or has ended."""
+        if call.touched:
+            self.calls[call.id] = call
+        else:
+            self.calls.pop(call.id, None)
+        if call.slot_until is not None:
+            self.ghosts[call.id] = call.slot_until
+        if call.job_id is None:
+            self.probed = max(self.probed, call.reserved)
 
     def open_calls(self) -> list[Call]:
         """Calls that have not ended."""
@@ -41,7 +54,11 @@ class AccountBook:
         """Videos that upstream works on, or may work on."""
         working = (State.SUBMITTING, State.RUNNING)
         tasks = sum(job.state in working for job in self.tasks.values())
-        return tasks + sum(until > now for until in self.ghosts.values())
+        return tasks + self.slots_of_unknown(now)
+
+    def slots_of_unknown(self, now: float) -> int:
+        """Slots that submits of unknown outcome keep."""
+        return sum(until > now for until in self.ghosts.values())
 
     def overdue(self, now: float, max_wait: float) -> int:
         """Videos that upstream takes longer over than `max_wait` seconds: still waited for."""
@@ -61,7 +78,7 @@ class AccountBook:
         ]
         for i in old:
             del self.calls[i]
-        self.ghosts = {job_id: until for job_id, until in self.ghosts.items() if until > now}
+        self.ghosts = {call: until for call, until in self.ghosts.items() if until > now}
 
 
 class Live:
@@ -78,7 +95,6 @@ class Live:
         self._line: list[tuple[int, str]] = []
         """The queue, first come first: `seq` and id."""
         self._keys: dict[str, Key] = {}
-        self._inputs: Counter[str] = Counter()
 
     def load(
         self,
@@ -86,13 +102,18 @@ class Live:
         calls: Iterable[Call],
         accounts: Iterable[Account],
         counts: dict[State, int],
+        ghosts: Iterable[Call] = (),
     ) -> None:
-        """Read the ledger's picture anew, as at a start. `jobs`: those not over, and ghosts."""
+        """Read the ledger's picture anew, as at a start. `jobs`: those not over, or lost; `calls`:
+        those that take a place; `ghosts`: those that keep a slot.
+        """
         self.books = {account.name: AccountBook(account) for account in accounts}
         for job in jobs:
             self._place(job)
         for call in calls:
-            self.books[call.account].calls[call.id] = call
+            self.books[call.account].take(call)
+        for call in ghosts:
+            self.books[call.account].ghosts[call.id] = call.slot_until or 0.0
         self.counts |= counts
 
     def load_keys(self, keys: Iterable[Key]) -> None:
@@ -102,13 +123,11 @@ class Live:
     def apply(self, change: Change) -> None:
         """Take in one committed change."""
         for account in change.accounts:
-            self.books[account.name].account = account
+            book = self.books[account.name]
+            if account.revision >= book.account.revision:  # else another process wrote since
+                book.account = account
         for call in change.calls:
-            calls = self.books[call.account].calls
-            if call.touched:
-                calls[call.id] = call
-            else:
-                calls.pop(call.id, None)
+            self.books[call.account].take(call)
         for job in change.jobs:
             self._place(job)
         for event in change.events:
@@ -119,9 +138,14 @@ class Live:
         for key in change.keys:
             self._keys[key.digest] = key
 
-    def head(self) -> Job | None:
-        """First in line."""
-        return self.jobs[self._line[0][1]] if self._line else None
+    def head(self, now: float = math.inf) -> Job | None:
+        """First in line, of those that are due by then: a job that came back waits for a while."""
+        waiting = (self.jobs[job_id] for _, job_id in self._line)
+        return next((job for job in waiting if job.retry <= now), None)
+
+    def head_due(self) -> float:
+        """When the first of those in line becomes due; infinity: nobody waits."""
+        return min((self.jobs[job_id].retry for _, job_id in self._line), default=math.inf)
 
     def position(self, job: Job) -> int:
         """How many are before it in line, and itself: 1 is next."""
@@ -140,10 +164,6 @@ class Live:
         lost = (job for job in self.lost.values() if job.account == book.account.name)
         return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
 
-    def needs_input(self, sha256: str) -> bool:
-        """Whether a job that is not yet accepted upstream has this input image."""
-        return self._inputs[sha256] > 0
-
     def fetching(self) -> Iterator[Job]:
         """Jobs whose content is on its way here."""
         return (job for job in self.jobs.values() if job.state is State.FETCHING)
@@ -157,8 +177,6 @@ class Live:
             self._place_terminal(job)
             return
         self.jobs[job.id] = job
-        if job.input_sha256 and job.state in (State.QUEUED, State.SUBMITTING):
-            self._inputs[job.input_sha256] += 1
         if job.state is State.QUEUED:
             insort(self._line, (job.seq, job.id))
             self.queued[job.caller] += 1
@@ -166,15 +184,11 @@ class Live:
             self.books[job.account].tasks[job.id] = job
 
     def _place_terminal(self, job: Job) -> None:
-        if job.slot_until is not None and job.account in self.books:
-            self.books[job.account].ghosts[job.id] = job.slot_until
         self.lost.pop(job.id, None)
         if job.content_lost:
             self.lost[job.id] = job
 
     def _take(self, job: Job) -> None:
-        if job.input_sha256 and job.state in (State.QUEUED, State.SUBMITTING):
-            self._inputs[job.input_sha256] -= 1
         if job.state is State.QUEUED:
             del self._line[bisect_left(self._line, (job.seq, job.id))]
             self.queued[job.caller] -= 1

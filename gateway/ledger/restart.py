@@ -1,6 +1,7 @@
 """What a starting server reads from the ledger: which boot this is, and what is under way."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, String, cast, func, insert, select, update
@@ -10,7 +11,7 @@ from gateway.errors import StartError
 from gateway.job import TERMINAL, Account, Call, Kind, State
 from gateway.ledger.live import Live
 from gateway.ledger.schema import accounts, boots, calls, jobs
-from gateway.ledger.transitions import read_job
+from gateway.ledger.transitions import Change, read_account, read_job, transition
 
 
 def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
@@ -21,27 +22,54 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     """
     known = set(conn.execute(select(accounts.c.name)).scalars())
     for name in windows.keys() - known:
-        values = {"name": name, "opens": 0.0, "submits": 0.0, "failures": 0, "refusals": 0}
-        conn.execute(insert(accounts).values(values))
+        conn.execute(insert(accounts).values(asdict(Account(name))))
     newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
     if newest is not None and newest.id == boot.id:
         return newest.number, newest.offset
     # A folder may come back to a machine that served it before: that boot's number is over.
     retired = boots.c.id + "#" + cast(boots.c.number, String)
     conn.execute(update(boots).where(boots.c.id == boot.id).values(id=retired))
-    last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
-    last_job = select(func.max(jobs.c.accepted))
-    latest = (conn.execute(last).scalar() or 0.0 for last in (last_call, last_job))
-    # How long the machine was off nobody can tell: a wall clock that is years ahead must not make
-    # every task overdue and every video too old. So the timeline goes on where it was last seen.
-    start = boot.wall if newest is None else max(latest) or boot.wall
+    start = _beginning(conn, boot)
     values = {"id": boot.id, "offset": start - boot.seconds, "started_at": boot.wall}
+    values["seen"] = start
     conn.execute(insert(boots).values(values))
     number = conn.execute(select(boots.c.number).where(boots.c.id == boot.id)).scalar_one()
     for name in conn.execute(select(calls.c.account).distinct()).scalars():
-        opens = func.max(accounts.c.opens, start + windows.get(name, 0.0))
-        conn.execute(update(accounts).where(accounts.c.name == name).values(opens=opens))
+        not_before = start + windows.get(name, 0.0)
+        opens = func.max(accounts.c.opens, not_before)
+        values = {"opens": opens, "not_before": not_before}
+        conn.execute(update(accounts).where(accounts.c.name == name).values(values))
     return number, start - boot.seconds
+
+
+@transition
+def seen(conn: Connection, boot: int, now: float) -> Change:
+    """The timeline has come to `now`: another boot goes on from there."""
+    conn.execute(update(boots).where(boots.c.number == boot).values(seen=now))
+    return Change()
+
+
+def moment(conn: Connection, boot: Boot) -> float:
+    """The moment on the ledger's timeline at which `boot` was read, by a process that serves
+    nothing.
+    """
+    newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
+    if newest is not None and newest.id == boot.id:
+        return float(newest.offset) + boot.seconds
+    return _beginning(conn, boot)
+
+
+def _beginning(conn: Connection, boot: Boot) -> float:
+    """Where a new boot's part of the timeline begins: where the last one was seen to be.
+
+    How long the machine was off nobody can tell: a wall clock that is years ahead must not make
+    every task overdue and every video too old.
+    """
+    last_call = select(func.max(func.coalesce(calls.c.ended, calls.c.reserved)))
+    last_job = select(func.max(jobs.c.accepted))
+    last_round = select(func.max(boots.c.seen))
+    seen = [conn.execute(last).scalar() for last in (last_call, last_job, last_round)]
+    return max((at for at in seen if at is not None), default=boot.wall)
 
 
 def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, now: float) -> None:
@@ -53,8 +81,7 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     """
     over = [state.value for state in TERMINAL]
     under_way = jobs.c.state.not_in(over)
-    ghosts = (jobs.c.state == State.FAILED) & (jobs.c.slot_until > now)
-    wanted = under_way | ghosts | jobs.c.content_lost
+    wanted = under_way | jobs.c.content_lost
     rows = conn.execute(select(jobs).where(wanted).order_by(jobs.c.seq)).mappings()
     found = [read_job(row) for row in rows]
     for job in found:
@@ -66,10 +93,12 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     ended_lately = (calls.c.boot == boot) & (calls.c.ended > now - longest)
     recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)
     taken = [_read_call(row) for row in conn.execute(select(calls).where(recent)).mappings()]
+    keeping = select(calls).where(calls.c.slot_until > now)
+    ghosts = [_read_call(row) for row in conn.execute(keeping).mappings()]
     counted = conn.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
     states = {State(state): count for state, count in counted}
     rows = conn.execute(select(accounts)).mappings()
-    live.load(found, taken, [Account(**row) for row in rows], states)
+    live.load(found, taken, [read_account(row) for row in rows], states, ghosts)
 
 
 def _read_call(row: Any) -> Call:
@@ -82,4 +111,6 @@ def _read_call(row: Any) -> Call:
         row["reserved"],
         row["ended"],
         row["outcome"],
+        bool(row["touched"]),
+        row["slot_until"],
     )

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration: what a ledger of this version must be at."""
 
 metadata = MetaData()
@@ -34,6 +34,7 @@ boots = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("offset", Float, nullable=False),
     Column("started_at", Float, nullable=False),
+    Column("seen", Float),
 )
 
 callers = Table(
@@ -64,6 +65,10 @@ accounts = Table(
     Column("refusals", Integer, nullable=False),
     Column("doubt", Text),
     Column("trouble", Text),
+    Column("doubt_since", Float, nullable=False, server_default="0"),
+    Column("paused", Boolean, nullable=False, server_default="0"),
+    Column("not_before", Float, nullable=False, server_default="0"),
+    Column("revision", Integer, nullable=False, server_default="0"),
 )
 
 jobs = Table(
@@ -90,7 +95,8 @@ jobs = Table(
     Column("finished", Float),
     Column("misses", Integer, nullable=False),
     Column("retry", Float, nullable=False),
-    Column("slot_until", Float),
+    Column("requeues", Integer, nullable=False, server_default="0"),
+    Column("resends", Integer, nullable=False, server_default="0"),
     Column("completed_at", Float),
     Column("content_sha256", String(64)),
     Column("content_bytes", BigInteger),
@@ -102,11 +108,14 @@ jobs = Table(
     Column("fetched_at", Float),
     Column("content_lost", Boolean, nullable=False, server_default="0"),
     Column("content_gone", Boolean, nullable=False, server_default="0"),
+    Column("replaces", String(64)),
+    Column("replaced_by", String(64)),
     Index("ix_jobs_state", "state"),
     Index("ix_jobs_caller", "caller", "seq"),
     Index("ix_jobs_fingerprint", "caller", "fingerprint"),
     Index("ix_jobs_finished", "state", "finished"),
     Index("ix_jobs_content_lost", "content_lost"),
+    Index("ix_jobs_input_sha256", "input_sha256"),
     Index("ix_jobs_upstream_id", "account", "upstream_id", unique=True),
     sqlite_autoincrement=True,
 )
@@ -134,7 +143,10 @@ calls = Table(
     Column("ended", Float),
     Column("outcome", String(32)),
     Column("touched", Boolean, nullable=False),
+    Column("slot_until", Float),
     Index("ix_calls_account", "account", "ended"),
+    Index("ix_calls_job_id", "job_id"),
+    Index("ix_calls_slot_until", "slot_until"),
     sqlite_autoincrement=True,
 )
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Concatenate, ParamSpec
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.errors import QueueFull, RepeatConflict, StateConflict
 from gateway.job import (
     TERMINAL,
     TRANSITIONS,
     Account,
+    AccountChanged,
     Call,
     CallEnded,
-    Caller,
     Event,
     Job,
     JobChanged,
@@ -63,6 +63,12 @@ def read_job(row: Any) -> Job:
     for name in ("in_progress", "content_lost", "content_gone"):
         values[name] = bool(values[name])
     return Job(**values)
+
+
+def read_account(row: Any) -> Account:
+    """The account that a row of `accounts` is."""
+    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - as above
+    return Account(**{**values, "paused": bool(values["paused"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,46 +185,49 @@ def settle(
     outcome: str,
     touched: bool,
     now: float,
+    slot_until: float | None = None,
 ) -> Change:
     """A call has ended: its place begins to return, its job moves on, its account has learned.
 
     `react` is given the account as it stands in this transaction: calls that end together must not
-    undo what the other one learned.
+    undo what the other one learned. `slot_until`: the call keeps a slot until then.
     """
-    ended = replace(call, ended=now, outcome=outcome, touched=touched)
-    result = conn.execute(
-        update(schema.calls)
-        .where(schema.calls.c.id == call.id, schema.calls.c.ended.is_(None))
-        .values(ended=now, outcome=outcome, touched=touched)
-    )
+    end: dict[str, Any] = {"ended": now, "outcome": outcome, "touched": touched}
+    end["slot_until"] = slot_until
+    ended = replace(call, **end)
+    open_one = (schema.calls.c.id == call.id) & schema.calls.c.ended.is_(None)
+    result = conn.execute(update(schema.calls).where(open_one).values(end))
     if result.rowcount != 1:
         raise StateConflict(f"call {call.id} has ended already")
     named = schema.accounts.c.name == call.account
     row = conn.execute(select(schema.accounts).where(named)).mappings().one()
-    account = react(Account(**row))
+    before = read_account(row)
+    account = replace(react(before), revision=before.revision + 1)
     conn.execute(update(schema.accounts).where(named).values(asdict(account)))
     events: tuple[Event, ...] = (CallEnded(ended),)
+    if (account.trouble, account.doubt) != (before.trouble, before.doubt):
+        events += (AccountChanged(before, account),)
     if job is None:
         return Change(calls=(ended,), accounts=(account,), events=events)
     if to is None:  # its state stays, as when lost content is fetched again
         changed = _update(conn, job, changes)
         return Change(jobs=(changed,), calls=(ended,), accounts=(account,), events=events)
-    moved = _move(conn, job, *_unless_deleted(conn, job, to, changes))
+    moved = _move(conn, job, *_unless_deleted(conn, job, to, changes, ended))
     if moved.state is not job.state:
         events += (JobMoved(job.state, moved),)
     return Change(jobs=(moved,), calls=(ended,), accounts=(account,), events=events)
 
 
 def _unless_deleted(
-    conn: Connection, job: Job, to: State, changes: Mapping[str, Any]
+    conn: Connection, job: Job, to: State, changes: Mapping[str, Any], call: Call
 ) -> tuple[State, Mapping[str, Any]]:
     """Where a job goes that its caller may have deleted while its call was under way."""
     asked = select(schema.jobs.c.deleted_at).where(schema.jobs.c.id == job.id)
     if conn.execute(asked).scalar() is None:
         return to, changes
-    if to is State.QUEUED:
+    if to is State.QUEUED and call.kind is Kind.SUBMIT and call.slot_until is None:
         return State.CANCELLED, changes
-    if to is State.FETCHING:
+    if to in (State.QUEUED, State.FETCHING):
         return State.FAILED, DELETED
     return to, changes
 
@@ -265,16 +274,22 @@ def purge(conn: Connection, caller: str, wall: float) -> Change:
 
 @transition
 def forget(
-    conn: Connection, *, prompts: float, rows: float, calls: float, repeats: float
+    conn: Connection, *, inputs: float, prompts: float, rows: float, calls: float, repeats: float
 ) -> Change:
-    """Drop what is older than these moments: prompts and rows of jobs that are over, and traces."""
+    """Drop what is older than these moments: the claim to an image, prompts and rows of jobs that
+    are over, and traces.
+    """
     jobs = schema.jobs
     over = jobs.c.state.in_([state.value for state in TERMINAL])
+    sent = func.coalesce(jobs.c.submitted, jobs.c.accepted)
+    old_input = over & (sent < inputs) & jobs.c.input_sha256.is_not(None)
+    conn.execute(update(jobs).where(old_input).values(input_sha256=None))
     old_prompt = over & (jobs.c.accepted < prompts) & (jobs.c.prompt != "")
     conn.execute(update(jobs).where(old_prompt).values(prompt=""))
     kept = (jobs.c.state == State.COMPLETED) & ~jobs.c.content_gone
     conn.execute(delete(jobs).where(over & ~kept & (jobs.c.accepted < rows)))
-    conn.execute(delete(schema.calls).where(schema.calls.c.ended < calls))
+    last = func.coalesce(schema.calls.c.slot_until, schema.calls.c.ended)
+    conn.execute(delete(schema.calls).where(schema.calls.c.ended.is_not(None), last < calls))
     conn.execute(delete(schema.repeats).where(schema.repeats.c.accepted < repeats))
     return Change()
 
@@ -300,62 +315,6 @@ def note(conn: Connection, job: Job, changes: Mapping[str, Any]) -> Change:
 def move(conn: Connection, job: Job, to: State, changes: Mapping[str, Any]) -> Change:
     """A job moves on without a call, as at a restart."""
     return _moved(job, _move(conn, job, to, changes))
-
-
-@transition
-def add_key(conn: Connection, name: str, key_id: str, digest: str, wall: float) -> Change:
-    """A new key for the caller called `name`, who is made if nobody bears that name."""
-    caller = _caller(conn, name, wall)
-    values = {"id": key_id, "caller": caller.id, "digest": digest, "created_at": wall}
-    conn.execute(insert(schema.keys).values(values))
-    return Change(keys=(Key(key_id, caller, digest, wall),))
-
-
-@transition
-def revoke_keys(conn: Connection, name_or_id: str, wall: float) -> Change:
-    """Revoke one key by its id, or all keys of the caller called so. An empty change: nothing
-    matched.
-    """
-    named = (schema.callers.c.name == name_or_id) | (schema.keys.c.id == name_or_id)
-    rows = conn.execute(_KEYS.where(named, schema.keys.c.revoked_at.is_(None))).mappings().all()
-    revoked = tuple(replace(read_key(row), revoked_at=wall) for row in rows)
-    for key in revoked:
-        where = schema.keys.c.id == key.id
-        conn.execute(update(schema.keys).where(where).values(revoked_at=wall))
-    return Change(keys=revoked)
-
-
-@transition
-def add_caller(conn: Connection, name: str, wall: float) -> Change:
-    """Make sure that a caller of this name is there (the one of `open` mode)."""
-    _caller(conn, name, wall)
-    return Change()
-
-
-_KEYS = select(
-    schema.keys.c.id,
-    schema.keys.c.caller,
-    schema.callers.c.name,
-    schema.keys.c.digest,
-    schema.keys.c.created_at,
-    schema.keys.c.revoked_at,
-).join_from(schema.keys, schema.callers)
-
-
-def read_key(row: Any) -> Key:
-    """The key that a row of `keys` joined to its caller is."""
-    caller = Caller(row["caller"], row["name"])
-    return Key(row["id"], caller, row["digest"], row["created_at"], row["revoked_at"])
-
-
-def _caller(conn: Connection, name: str, wall: float) -> Caller:
-    row = conn.execute(select(schema.callers.c.id).where(schema.callers.c.name == name)).first()
-    if row is not None:
-        return Caller(row.id, name)
-    # The id is the name's own: two processes that make the same caller at once make one.
-    caller = Caller(f"caller_{name}", name)
-    conn.execute(insert(schema.callers).values(id=caller.id, name=name, created_at=wall))
-    return caller
 
 
 def _move(conn: Connection, job: Job, to: State, changes: Mapping[str, Any]) -> Job:

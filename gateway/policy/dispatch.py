@@ -48,8 +48,8 @@ class View:
 
     `slots_taken` counts videos that upstream works on or may work on; `slot_returns` is when the
     next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
-    those under way too. `head` is first in line. `room` says whether the disk has room for one more
-    video.
+    those under way too. `head` is first in line among the jobs that are due; `head_due` is when the
+    next of the others becomes due. `room` says whether the disk has room for one more video.
     """
 
     now: float
@@ -66,6 +66,9 @@ class View:
     """A GET is under way."""
     submitting: bool = False
     """A POST is under way. One at a time: a broken gateway in front of upstream costs one job."""
+    head_due: float = math.inf
+    probed: float = -math.inf
+    """When an id that can't exist was last asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
         until = min(until, due)
     if view.head is not None and view.slot_returns > view.now:
         until = min(until, view.slot_returns)
+    if view.head is None and view.head_due > view.now:
+        until = min(until, view.head_due)
     return Wait(until)
 
 
@@ -107,7 +112,24 @@ def may_submit(view: View, rules: Rules) -> bool:
         and view.to_fetch <= rules.concurrent
         and view.room
         and view.account.doubt is None
+        and not view.account.paused
     )
+
+
+def probe_due(view: View, rules: Rules) -> float:
+    """When to ask about an id that can't exist, to clear a doubt; infinity: no need to.
+
+    The running videos are asked about first, since that is worth its place in the window. Only when
+    each was looked at since the doubt arose and none has cleared it (a task of another key stays
+    denied for ever) does a probe go out beside them, no more often than any other poll.
+    """
+    account = view.account
+    if account.doubt is None or account.paused or view.looking:
+        return math.inf
+    if not view.running:
+        return account.submits
+    looked = all((task.polled or 0.0) > account.doubt_since for task in view.running)
+    return max(account.submits, view.probed + rules.polling.interval) if looked else math.inf
 
 
 def _candidates(view: View, rules: Rules) -> Iterator[tuple[float, Send]]:
@@ -115,10 +137,9 @@ def _candidates(view: View, rules: Rules) -> Iterator[tuple[float, Send]]:
         yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
         yield view.account.submits, Send(Kind.SUBMIT, view.head)
-    due = [
-        (when_to_poll(task.submitted, task.polled, rules.polling), task) for task in view.running
+    looks = [
+        (when_to_poll(task.submitted, task.polled, rules.polling), Send(Kind.POLL, task.job_id))
+        for task in view.running
     ]
-    for when, task in sorted(due, key=lambda pair: pair[0]):
-        yield when, Send(Kind.POLL, task.job_id)
-    if view.account.doubt is not None and not view.running and not view.looking:
-        yield view.account.submits, Send(Kind.POLL, None)
+    looks.append((probe_due(view, rules), Send(Kind.POLL, None)))
+    yield from sorted(looks, key=lambda look: look[0])  # in turns: each may close the account

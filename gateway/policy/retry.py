@@ -25,6 +25,19 @@ def backoff(failures: int, jitter: float) -> float:
 
 def react(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: float) -> Account:
     """The account after a call of `kind` came to `outcome`."""
+    after = _learn(account, kind, outcome, now, jitter)
+    if after.doubt is not None and account.doubt is None:
+        after = replace(after, doubt_since=now)
+    return after
+
+
+def resumed(account: Account) -> Account:
+    """The account once an operator wants it to try at once. A doubt stays: only a GET clears it."""
+    opens = account.not_before
+    return replace(account, paused=False, opens=opens, submits=0.0, failures=0, refusals=0)
+
+
+def _learn(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: float) -> Account:
     match outcome.verdict:
         case Verdict.RATE_LIMITED:
             if outcome.retry_after is None:
@@ -37,6 +50,8 @@ def react(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: fl
             return replace(account, opens=max(account.opens, now + wait), trouble=trouble)
         case Verdict.DENIED:
             return _denied(account, kind, outcome, now, jitter)
+        case Verdict.EXHAUSTED:
+            return _exhausted(account, outcome, now)
         case Verdict.UNSENT | Verdict.CUT_OFF | Verdict.UNAVAILABLE | Verdict.UNKNOWN:
             return _unserved(account, outcome, now, jitter)
         case Verdict.INTERRUPTED:
@@ -60,6 +75,16 @@ def _denied(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: 
         return replace(account, refusals=refusals, submits=now + _pause(refusals, jitter))
     failures = account.failures + 1
     return replace(account, failures=failures, opens=now + _pause(failures, jitter))
+
+
+def _exhausted(account: Account, outcome: Outcome, now: float) -> Account:
+    """A task failed for quota or balance: as a denied submit, with the longest pause at once, for
+    each try makes tasks of jobs that may come back a few times only.
+    """
+    why = f"upstream's quota or balance is used up: {outcome.message or 'no reason given'}"
+    refusals = account.refusals if now < account.submits else account.refusals + 1
+    submits = max(account.submits, now + LONGEST_BACKOFF)
+    return replace(account, failures=0, refusals=refusals, submits=submits, doubt=why, trouble=why)
 
 
 def _pause(denials: int, jitter: float) -> float:

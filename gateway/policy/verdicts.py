@@ -1,19 +1,21 @@
 """What becomes of a job after a call: from its state and the call's outcome to its next state.
 
-Owns the promise of *at most one POST not proven refused, per job*: only a verdict that proves that
-no task exists sends a job back to the queue; an unknown one ends it, in words that tell the caller
-what sending it again may cost.
+Owns the promise of *at most one POST not proven refused per job, unless its caller asked otherwise:
+then two*. Only a verdict that proves that no task exists sends a job back to the queue; an unknown
+one ends it, in words that tell the caller what sending it again may cost. A task that upstream
+failed for a passing reason was not billed, so its job may be sent again, a few times.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.job import Job, State
+from gateway.job import Job, Kind, State
 from gateway.outcome import SANE, Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.retry import backoff
 
+UNKNOWN_CODE = "submission_outcome_unknown"
 UNKNOWN_SUBMIT = (
     "The gateway sent this video upstream and never learned whether it was accepted. It may have "
     "been generated and billed without anybody being able to fetch it. The gateway does not send "
@@ -23,6 +25,12 @@ UNKNOWN_SUBMIT = (
 MISSING_POLLS = 3
 """Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
 """
+
+MOST_REQUEUES = 3
+"""How often a job whose task failed for a passing reason goes back to the queue."""
+
+REQUEUE_SECONDS = 30.0
+"""How long such a job waits at first; twice as long each further time."""
 
 LONGEST_OUTAGE = 86_400.0
 """Seconds past its time after which a video is given up although upstream has not said that it is
@@ -59,7 +67,7 @@ class Move:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def after_submit(outcome: Outcome, now: float, rule: PollingRule) -> Move:
+def after_submit(job: Job, outcome: Outcome) -> Move:
     """From `submitting`."""
     match outcome.verdict:
         case Verdict.ACCEPTED:
@@ -76,15 +84,25 @@ def after_submit(outcome: Outcome, now: float, rule: PollingRule) -> Move:
         case verdict if verdict in _NO_TASK:
             return Move(State.QUEUED, {"account": None, "submitted": None})
         case _:
-            return unknown_submit(now, rule)
+            return unknown_submit(job)
 
 
-def unknown_submit(now: float, rule: PollingRule) -> Move:
-    """From `submitting`, when nobody can tell whether a task exists: it ends, and keeps a slot for
+def unknown_submit(job: Job) -> Move:
+    """From `submitting`, when nobody can tell whether a task exists: it ends, unless its caller
+    asked for a second submit then.
+    """
+    if job.resends > 0:
+        again = {"account": None, "submitted": None, "resends": job.resends - 1}
+        return Move(State.QUEUED, again)
+    return _fail(UNKNOWN_CODE, UNKNOWN_SUBMIT)
+
+
+def slot_until(kind: Kind, outcome: Outcome, now: float, rule: PollingRule) -> float | None:
+    """Until when a call keeps a slot that belongs to no job: a submit of unknown outcome, for
     `max_wait`.
     """
-    failed = _fail("submission_outcome_unknown", UNKNOWN_SUBMIT)
-    return Move(failed.to, {**failed.changes, "slot_until": now + rule.max_wait})
+    unknown = kind is Kind.SUBMIT and outcome.verdict is Verdict.UNKNOWN
+    return now + rule.max_wait if unknown else None
 
 
 def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Move:
@@ -94,7 +112,9 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
         case Verdict.FINISHED:
             changes = {"finished": now, "in_progress": True, "progress": 100, "misses": 0}
             return Move(State.FETCHING, polled | changes)
-        case Verdict.FAILED:
+        case Verdict.PASSING | Verdict.EXHAUSTED if job.requeues < MOST_REQUEUES:
+            return _requeue(job, now)
+        case Verdict.FAILED | Verdict.PASSING | Verdict.EXHAUSTED:
             return _fail(outcome.code or "generation_failed", outcome.message or "Upstream failed.")
         case Verdict.MISSING if job.misses + 1 >= MISSING_POLLS:
             return _fail(
@@ -115,6 +135,24 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
             "generation_timeout", f"Upstream did not finish it within {minutes:g} minutes."
         )
     return Move(State.RUNNING, polled)
+
+
+def _requeue(job: Job, now: float) -> Move:
+    """Back to its place in line, as if it had never been sent, but for a pause."""
+    forgotten = {
+        "account": None,
+        "upstream_id": None,
+        "submitted": None,
+        "polled": None,
+        "in_progress": False,
+        "progress": 0,
+        "misses": 0,
+    }
+    counted = {
+        "requeues": job.requeues + 1,
+        "retry": now + REQUEUE_SECONDS * 2**job.requeues,
+    }
+    return Move(State.QUEUED, forgotten | counted)
 
 
 def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: float) -> Move:

@@ -7,6 +7,8 @@ Owns the words and what each one asks for. Never carries it out; `tasks`, `app` 
 | `sandbox:policy`     | the task fails half-way, code `content_policy_violation`                  |
 | `sandbox:quota`      | the task fails half-way, code `insufficient_quota`                        |
 | `sandbox:overload`   | the task fails half-way, code `overloaded`                                |
+| `sandbox:busy`       | the first 2 tasks of this very prompt fail half-way, code `overloaded`    |
+| `sandbox:broke`      | the first task of this very prompt does, code `insufficient_quota`        |
 | `sandbox:parameters` | the task fails half-way, code `invalid_parameters`                        |
 | `sandbox:hang`       | the task never finishes; its progress stops at 99                         |
 | `sandbox:refuse`     | POST answers 400 `moderation_blocked`; no task                            |
@@ -32,6 +34,8 @@ class Fault(StrEnum):
     POLICY = "policy"
     QUOTA = "quota"
     OVERLOAD = "overload"
+    BUSY = "busy"
+    BROKE = "broke"
     PARAMETERS = "parameters"
     HANG = "hang"
     REFUSE = "refuse"
@@ -59,6 +63,9 @@ FAILURES = {
     Fault.PARAMETERS: Failure("invalid_parameters", "The parameters could not be processed."),
 }
 
+_FIRST_FAILURES = {Fault.BUSY: (2, Fault.OVERLOAD), Fault.BROKE: (1, Fault.QUOTA)}
+"""How many tasks of one prompt fail first, and as what."""
+
 SERVER_ERRORS = 2
 """How many POSTs of one prompt `sandbox:500` spoils."""
 
@@ -80,8 +87,13 @@ def ordered(prompt: str) -> frozenset[Fault]:
     return frozenset(fault for fault in Fault if fault in words)
 
 
-def failure(faults: frozenset[Fault]) -> Failure | None:
-    """How a task with these faults fails; None if it does not."""
+def failure(faults: frozenset[Fault], earlier: int = 0) -> Failure | None:
+    """How a task with these faults fails that `earlier` tasks of the same prompt went before; None
+    if it does not.
+    """
+    for fault, (first, kind) in _FIRST_FAILURES.items():
+        if fault in faults and earlier < first:
+            return FAILURES[kind]
     return next((words for fault, words in FAILURES.items() if fault in faults), None)
 
 

@@ -34,6 +34,7 @@ class SandboxState:
         self.slots = TaskSlots(settings.concurrent)
         self.studio = Studio(settings.video_fps)
         self._spoilt: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
         self._downloads: Counter[str] = Counter()
         self._drawn: list[Task] = []
         self._generations = random.Random(f"{settings.seed} generation")  # noqa: S311
@@ -57,9 +58,11 @@ class SandboxState:
             created_at=now,
             queue=self.settings.queue_seconds,
             generation=self._draw_generation(),
+            earlier=self._asked[order.prompt],
         )
         if not self.slots.take(now, task.ends_at):
             return None
+        self._asked[order.prompt] += 1
         self.tasks[task.id] = task
         self.record.add(Created(call, now, task.id, task.prompt, task.ends_at))
         if order.image is not None and task.failure is None and Fault.HANG not in task.faults:

@@ -43,6 +43,8 @@ class Task:
     """Seconds it waits before it is worked on."""
     generation: float
     """Seconds the work takes, if nothing goes wrong."""
+    earlier: int = 0
+    """Tasks of the same prompt before it."""
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -58,7 +60,7 @@ class Task:
     @property
     def failure(self) -> Failure | None:
         """Why it will have failed; None if it will not."""
-        return faults.failure(self.faults)
+        return faults.failure(self.faults, self.earlier)
 
     @property
     def starts_at(self) -> float:

@@ -24,9 +24,11 @@ from gateway.errors import NotAVideo
 from gateway.job import Job
 from gateway.outcome import Outcome, Verdict
 from gateway.upstream.dialects import (
+    DIALECTS,
     Answer,
     read_download_refusal,
     read_poll,
+    read_probe,
     read_submit,
 )
 
@@ -79,6 +81,7 @@ class Upstream:
     ) -> None:
         self._base = account.base_url.rstrip("/")
         self._content_hosts = frozenset(account.content_hosts)
+        self._dialect = DIALECTS[account.dialect]
         self._timeouts = timeouts
         self._wall = wall
         self._key = key
@@ -130,10 +133,17 @@ class Upstream:
 
     async def poll(self, upstream_id: str) -> Outcome:
         """GET the video object."""
+        return await self._get(upstream_id, lambda answer: read_poll(answer, self._dialect))
+
+    async def probe(self, upstream_id: str) -> Outcome:
+        """GET a video object that can't exist, to see whether upstream answers sanely."""
+        return await self._get(upstream_id, lambda answer: read_probe(answer, self._dialect))
+
+    async def _get(self, upstream_id: str, read: Callable[[Answer], Outcome]) -> Outcome:
         request = self._kept.build_request("GET", self._url(upstream_id))
         try:
             async with asyncio.timeout(self._timeouts.poll):
-                return self._own(read_poll(await self._answer(self._kept, request)))
+                return self._own(read(await self._answer(self._kept, request)))
         except _UNSENT as error:
             return Outcome(Verdict.UNSENT, _name(error))
         except (TimeoutError, httpx.HTTPError, httpx.StreamError, OSError) as error:

@@ -35,12 +35,27 @@ _WAITING = frozenset({"submitted", "queued"})
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one provider differs from the others. `queued`: its word for a job that waits."""
+    """How one provider differs from the others. `queued`: its word for a job that waits.
+
+    The rest are words in the code or message of a failed task, in lower case. `final`: it would
+    fail again. `quota`: money is missing. `passing`: it may well succeed later. What holds a final
+    word is final; neither passing nor quota is billed.
+    """
 
     queued: str
+    final: tuple[str, ...]
+    quota: tuple[str, ...]
+    passing: tuple[str, ...]
 
 
-DIALECTS: Mapping[str, Dialect] = {"apiyi": Dialect("submitted"), "openai": Dialect("queued")}
+_FINAL = ("policy", "moderation", "safety", "prohibited", "invalid", "parameter", "unsupported")
+_PASSING = ("overload", "at capacity", "heavy load", "high load", "busy", "rate_limit",
+            "try again later", "temporarily unavailable", "service_unavailable")  # fmt: skip
+
+DIALECTS: Mapping[str, Dialect] = {
+    "apiyi": Dialect("submitted", _FINAL, (*_QUOTA_WORDS, "arrears"), _PASSING),
+    "openai": Dialect("queued", _FINAL, _QUOTA_WORDS, _PASSING),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ def read_submit(answer: Answer) -> Outcome:
     return Outcome(Verdict.UNKNOWN, f"{answer.status} that does not prove a refusal")
 
 
-def read_poll(answer: Answer) -> Outcome:
+def read_poll(answer: Answer, dialect: Dialect) -> Outcome:
     """What a GET of a video object came to."""
     body = answer.body
     code, message = read_error(body)
@@ -87,7 +102,8 @@ def read_poll(answer: Answer) -> Outcome:
         status = body["status"]
         verdict = _STATUSES.get(status, Verdict.OBSERVED)
         if verdict is Verdict.FAILED:
-            return Outcome(verdict, message or f"Upstream says: {status}.", code)
+            why = read_failure(code, message, dialect) if status == "failed" else verdict
+            return Outcome(why, message or f"Upstream says: {status}.", code)
         progress = read_progress(body.get("progress"))
         return Outcome(verdict, in_progress=status not in _WAITING, progress=progress)
     if (common := _common(answer, code, message)) is not None:
@@ -95,6 +111,29 @@ def read_poll(answer: Answer) -> Outcome:
     if answer.status == 404 and body is not None:  # upstream's own: a broken gateway speaks HTML
         return Outcome(Verdict.MISSING, message, code)
     return Outcome(Verdict.UNAVAILABLE, message or f"{answer.status} that makes no sense", code)
+
+
+def read_failure(code: str, message: str, dialect: Dialect) -> Verdict:
+    """Why a task failed, by what upstream says of it: for good, or for a passing reason."""
+    said = f"{code} {message}".lower()
+    if any(word in said for word in dialect.final):
+        return Verdict.FAILED
+    if any(word in said for word in dialect.quota):
+        return Verdict.EXHAUSTED
+    passing = any(word in said for word in dialect.passing)
+    return Verdict.PASSING if passing else Verdict.FAILED
+
+
+def read_probe(answer: Answer, dialect: Dialect) -> Outcome:
+    """What a GET of an id that can't exist came to: any refusal in the provider's own JSON that is
+    not of the account will do, for some answer 400 to an id that is none of theirs.
+    """
+    outcome = read_poll(answer, dialect)
+    if outcome.verdict is Verdict.UNAVAILABLE and 400 <= answer.status < 500:
+        code, message = read_error(answer.body)
+        if code or message:
+            return Outcome(Verdict.MISSING, message, code)
+    return outcome
 
 
 def read_download_refusal(answer: Answer) -> Outcome:

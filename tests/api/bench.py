@@ -24,6 +24,8 @@ KEYS = {
     "remixed_from_video_id",
     "error",
     "queue_position",
+    "replaces",
+    "replaced_by",
     "url",
 }
 """Of the video object: there in every state."""

@@ -8,8 +8,8 @@ from conftest import MakeGateway
 from stage import Caller, House, create_key
 
 from gateway.keys import new_key
+from gateway.ledger.callers import revoke_keys
 from gateway.ledger.ledger import commit_beside
-from gateway.ledger.transitions import revoke_keys
 
 from .bench import complete, error_of
 

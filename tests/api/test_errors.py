@@ -42,9 +42,13 @@ async def test_what_upstream_does_not_offer_is_said_so(caller: Caller, path: str
 
 
 async def test_405_says_what_is_allowed(caller: Caller) -> None:
-    answer = await caller.http.put("/v1/videos")
-    error_of(answer, 405)
-    assert answer.headers["allow"] == "POST"
+    for path, methods in {
+        "/v1/videos": {"GET", "HEAD", "POST"},
+        "/v1/videos/video_1": {"GET", "HEAD", "DELETE"},
+    }.items():
+        answer = await caller.http.put(path)
+        error_of(answer, 405)
+        assert set(answer.headers["allow"].split(", ")) == methods
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from gateway.clock import read_boot
 from gateway.config import AccountSettings, Auth, Limits, Polling, Requests, Server, Settings
 from gateway.errors import LedgerFull
 from gateway.keys import digest, new_key
+from gateway.ledger.callers import add_key
 from gateway.ledger.ledger import commit_beside
-from gateway.ledger.transitions import add_key, note
+from gateway.ledger.transitions import note
 from gateway.sandbox import Running, SandboxSettings, running
 
 KEY = "sandbox-key"

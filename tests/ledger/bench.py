@@ -10,9 +10,10 @@ from sqlalchemy import Engine, event
 
 from gateway.clock import Boot
 from gateway.job import Call, Job, Kind, State
+from gateway.ledger.callers import add_caller
 from gateway.ledger.database import FILE, open_database, open_for_reading
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import accept, add_caller, move, reserve
+from gateway.ledger.transitions import accept, move, reserve, settle
 
 WALL = 1_800_000_000.0
 BOOT = Boot("boot-a", 1000.0, WALL)
@@ -66,6 +67,23 @@ async def reserve_submit(ledger: Ledger, job: Job, now: float = WALL) -> tuple[C
 async def moved(ledger: Ledger, job: Job, to: State, **changes: Any) -> Job:
     change = await ledger.commit(move(job, to, changes))
     return change.jobs[0]
+
+
+async def ended_unknown(ledger: Ledger, call: Call, job: Job, slot_until: float) -> None:
+    """The end of a submit of which nobody can tell whether it made a task."""
+    failed = {"error_code": "submission_outcome_unknown", "error_message": "?"}
+    transition = settle(
+        call,
+        lambda account: account,
+        job,
+        State.FAILED,
+        failed,
+        outcome="unknown",
+        touched=True,
+        now=WALL,
+        slot_until=slot_until,
+    )
+    await ledger.commit(transition)
 
 
 async def with_alice(ledger: Ledger) -> Ledger:

@@ -6,18 +6,20 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from gateway.errors import LedgerFull, StartError
 from gateway.ledger import database
+from gateway.ledger.callers import add_caller
 from gateway.ledger.database import FILE, open_database, open_for_reading, translate
 from gateway.ledger.ledger import Ledger, commit_beside
 from gateway.ledger.schema import HEAD, metadata
-from gateway.ledger.transitions import accept, add_caller
+from gateway.ledger.transitions import accept
 
 from .bench import BOOT, WALL, WINDOWS, a_job, an_empty_ledger, query
 
@@ -174,3 +176,37 @@ async def test_a_folder_may_be_called_anything(tmp_path: Path, name: str) -> Non
     with closing(open_for_reading(folder)) as reader:
         assert reader.execute("SELECT count(*) FROM outbox").fetchone()[0] == 0
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_slot_of_an_unknown_submit_moves_from_its_job_to_its_call(tmp_path: Path) -> None:
+    """An older ledger is brought to this version with what it holds back."""
+    old = create_engine(f"sqlite:///{tmp_path / FILE}")
+    with old.begin() as conn:
+        config = Config()
+        config.set_main_option(
+            "script_location", str(Path(database.__file__).parent / "migrations")
+        )
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0002")
+        for line in (
+            "INSERT INTO accounts VALUES ('main', 7, 0, 0, 0, NULL, NULL)",
+            "INSERT INTO callers VALUES ('caller_a', 'a', 0)",
+            "INSERT INTO boots VALUES (1, 'boot', 0, 0)",
+            "INSERT INTO jobs (id, caller, state, model, size, seconds, prompt, created_at,"
+            " accepted, in_progress, progress, misses, retry, slot_until)"
+            " VALUES ('video_1', 'caller_a', 'failed', 'm', 's', 1, 'p', 0, 0, 0, 0, 0, 0, 600)",
+            *(
+                f"INSERT INTO calls (account, kind, job_id, boot, reserved_at, reserved, touched)"
+                f" VALUES ('main', '{kind}', 'video_1', 1, 0, 0, 1)"
+                for kind in ("submit", "submit", "poll")
+            ),
+        ):
+            conn.execute(text(line))
+    old.dispose()
+    open_database(tmp_path).dispose()
+    slots = query(tmp_path, "SELECT kind, slot_until FROM calls ORDER BY id")
+    assert slots == [("submit", None), ("submit", 600.0), ("poll", None)]
+    assert query(tmp_path, "SELECT seq, id, state FROM jobs") == [(1, "video_1", "failed")]
+    assert query(tmp_path, "SELECT name, opens, not_before, paused FROM accounts") == [
+        ("main", 7.0, 7.0, 0)
+    ]

@@ -10,8 +10,8 @@ import pytest
 import gateway
 from gateway.errors import StateConflict
 from gateway.keys import digest, is_key, new_key
+from gateway.ledger.callers import add_key, revoke_keys
 from gateway.ledger.ledger import Ledger, all_keys, commit_beside
-from gateway.ledger.transitions import add_key, revoke_keys
 
 from .bench import WALL, accepted, query
 from .conftest import MakeLedger

@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gateway.job import Kind, State
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.ledger import Ledger, commit_beside
+from gateway.ledger.operator import pause_account
 from gateway.ledger.transitions import settle
 
-from .bench import ACCOUNT, WALL, accepted, moved, reserve_submit, reserved
+from .bench import ACCOUNT, WALL, accepted, ended_unknown, moved, reserve_submit, reserved
 
 
 async def test_the_queue_is_in_the_order_of_acceptance(ledger: Ledger) -> None:
@@ -51,8 +56,8 @@ async def test_a_slot_is_taken_from_the_reserved_submit_to_upstreams_last_word(
 
 async def test_a_ghost_keeps_its_slot_for_its_time(ledger: Ledger) -> None:
     book = ledger.live.books[ACCOUNT]
-    _, job = await reserve_submit(ledger, await accepted(ledger))
-    await moved(ledger, job, State.FAILED, slot_until=WALL + 600)
+    call, job = await reserve_submit(ledger, await accepted(ledger))
+    await ended_unknown(ledger, call, job, WALL + 600)
     assert book.slots_taken(WALL + 599) == 1
     assert book.slot_returns(WALL + 599) == WALL + 600
     assert book.slots_taken(WALL + 600) == 0
@@ -94,18 +99,59 @@ async def test_a_submit_under_way_is_no_look_at_upstream(ledger: Ledger) -> None
     assert not ledger.live.books[ACCOUNT].is_making(Kind.POLL)
 
 
-async def test_an_input_image_is_needed_until_the_last_of_its_jobs_is_accepted(
-    ledger: Ledger,
+@pytest.mark.parametrize(
+    ("last", "needed"),
+    [
+        ({"to": State.COMPLETED}, False),
+        ({"to": State.FAILED, "error_code": "content_policy_violation"}, False),
+        ({"to": State.FAILED, "error_code": "submission_outcome_unknown"}, True),
+        ({"to": State.FAILED, "error_code": "overloaded", "requeues": 3}, True),
+        ({"to": State.FAILED, "error_code": "content_expired", "deleted_at": WALL}, False),
+    ],
+)
+async def test_an_input_image_is_needed_until_the_last_of_its_jobs_can_be_sent_no_more(
+    ledger: Ledger, last: dict[str, Any], needed: bool
 ) -> None:
     image = {"input_sha256": "ab" * 32, "input_type": "image/png"}
     jobs = [await accepted(ledger, number, **image) for number in (1, 2)]
     for job in jobs:
-        assert ledger.live.needs_input("ab" * 32)
         _, submitting = await reserve_submit(ledger, job)
-        assert ledger.live.needs_input("ab" * 32)
-        await moved(ledger, submitting, State.RUNNING, upstream_id=f"up_{job.id}")
-    assert not ledger.live.needs_input("ab" * 32)
-    assert not ledger.live.needs_input("cd" * 32)
+        running = await moved(ledger, submitting, State.RUNNING, upstream_id=f"up_{job.id}")
+        fetching = await moved(ledger, running, State.FETCHING)
+        assert ledger.needs_input("ab" * 32)
+        await moved(ledger, fetching, **last)
+    assert ledger.needs_input("ab" * 32) == needed
+    assert not ledger.needs_input("cd" * 32)
+
+
+async def test_one_that_came_back_waits_in_its_place_and_holds_up_nobody(ledger: Ledger) -> None:
+    first, second = [await accepted(ledger, number) for number in (1, 2)]
+    _, job = await reserve_submit(ledger, first)
+    job = await moved(ledger, job, State.RUNNING, upstream_id="up_1")
+    back = await moved(ledger, job, State.QUEUED, account=None, retry=WALL + 30)
+    live = ledger.live
+    assert (live.head(WALL), live.position(back)) == (second, 1)
+    assert live.head(WALL + 30) == back
+    await moved(ledger, second, State.CANCELLED)
+    assert (live.head(WALL), live.head_due()) == (None, WALL + 30)
+    await moved(ledger, back, State.CANCELLED)
+    assert live.head_due() == math.inf
+
+
+async def test_of_two_pictures_of_an_account_the_newer_one_counts(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """A change of our own may be published only after another process's was read."""
+    call = await reserved(ledger)
+    book = ledger.live.books[ACCOUNT]
+    change = await ledger.commit(
+        settle(call, lambda a: a, None, None, {}, outcome="missing", touched=True, now=WALL)
+    )
+    commit_beside(tmp_path, pause_account(ACCOUNT, True), WALL)
+    ledger.catch_up()
+    assert book.account.paused
+    ledger.live.apply(change)
+    assert book.account.paused
 
 
 async def test_overdue_is_longer_than_max_wait(ledger: Ledger) -> None:

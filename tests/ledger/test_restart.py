@@ -9,8 +9,10 @@ import pytest
 from gateway.clock import Boot
 from gateway.errors import StartError
 from gateway.job import Kind, State
+from gateway.ledger.callers import add_key
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import add_key, settle
+from gateway.ledger.operator import pause_account
+from gateway.ledger.transitions import forget, settle
 
 from .bench import (
     ACCOUNT,
@@ -19,6 +21,7 @@ from .bench import (
     WALL,
     WINDOWS,
     accepted,
+    ended_unknown,
     moved,
     query,
     reserve_submit,
@@ -62,7 +65,8 @@ async def test_memory_is_the_same_as_before(open_ledger: MakeLedger) -> None:
     running = await accepted(ledger, 2, state=State.RUNNING, account=ACCOUNT)
     await accepted(ledger, 3, state=State.FETCHING, account=ACCOUNT)
     await accepted(ledger, 4, state=State.COMPLETED, account=ACCOUNT)
-    await accepted(ledger, 5, state=State.FAILED, account=ACCOUNT, slot_until=WALL + 100)
+    submit = await reserve_submit(ledger, await accepted(ledger, 5))
+    await ended_unknown(ledger, *submit, WALL + 100)
     await reserved(ledger, Kind.POLL, running)
     await call_that_ended(ledger, WALL + 10)
     before = ledger.live
@@ -72,7 +76,6 @@ async def test_memory_is_the_same_as_before(open_ledger: MakeLedger) -> None:
     one, other = before.books[ACCOUNT], after.books[ACCOUNT]
     assert (one.account, one.tasks) == (other.account, other.tasks)
     assert (one.calls, one.ghosts) == (other.calls, other.ghosts)
-    assert after.needs_input("ab" * 32)
 
 
 async def test_the_calls_of_the_last_period_are_remembered(open_ledger: MakeLedger) -> None:
@@ -124,6 +127,26 @@ async def test_after_another_boot_an_account_waits_for_one_window_first(
     assert started >= WALL + 10  # the timeline never runs backwards
     assert again.live.books[ACCOUNT].account.opens == started + WINDOWS[ACCOUNT]
     assert again.boot != ledger.boot
+
+
+async def test_no_operator_shortens_the_wait_of_a_new_boot(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL)
+    await ledger.close()
+    again = await open_ledger(Boot("boot-b", 3.0, WALL + 20))
+    await again.commit(pause_account(ACCOUNT, False))
+    assert again.live.books[ACCOUNT].account.opens == WALL + 61.0
+
+
+async def test_a_pause_survives_a_restart_and_whatever_a_call_teaches(
+    open_ledger: MakeLedger,
+) -> None:
+    ledger = await open_ledger()
+    await ledger.commit(pause_account(ACCOUNT, True))
+    await call_that_ended(ledger, WALL)
+    assert ledger.live.books[ACCOUNT].account.paused
+    await ledger.close()
+    assert (await open_ledger(LATER)).live.books[ACCOUNT].account.paused
 
 
 async def test_the_wait_of_a_new_boot_survives_a_restart_within_it(
@@ -183,15 +206,17 @@ async def test_jobs_accepted_before_lie_in_the_past_of_the_timeline(
 async def test_ghosts_keep_their_slots_as_long_as_they_would_have(open_ledger: MakeLedger) -> None:
     ledger = await open_ledger()
     for number, until in enumerate((WALL + 20, WALL + 600)):
-        _, job = await reserve_submit(ledger, await accepted(ledger, number))
-        await moved(ledger, job, State.FAILED, slot_until=until)
+        submit = await reserve_submit(ledger, await accepted(ledger, number))
+        await ended_unknown(ledger, *submit, until)
+    await ledger.commit(forget(inputs=0, prompts=0, rows=WALL + 300, calls=WALL + 300, repeats=0))
     await ledger.close()
-    again = await open_ledger(LATER)
+    await (await open_ledger(Boot("boot-b", 3.0, WALL + 20))).close()  # another boot in between
+    again = await open_ledger(replace(LATER, wall=WALL + 30))
     book = again.live.books[ACCOUNT]
     assert book.slots_taken(WALL + 30) == 1
     assert book.slot_returns(WALL + 30) == WALL + 600
     assert not again.live.jobs
-    assert again.live.counts[State.FAILED] == 2
+    assert again.live.counts[State.FAILED] == 0  # though the rows of the jobs are gone
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTING, State.RUNNING, State.FETCHING])
@@ -208,7 +233,8 @@ async def test_an_account_with_unfinished_videos_may_not_leave_the_settings(
 async def test_an_account_whose_videos_are_all_over_may_leave(open_ledger: MakeLedger) -> None:
     ledger = await open_ledger()
     await accepted(ledger, 1, state=State.COMPLETED, account=ACCOUNT)
-    await accepted(ledger, 2, state=State.FAILED, account=ACCOUNT, slot_until=WALL + 600)
+    submit = await reserve_submit(ledger, await accepted(ledger, 2))
+    await ended_unknown(ledger, *submit, WALL + 600)
     queued = await accepted(ledger, 3)
     await ledger.close()
     again = await open_ledger(LATER, {"another": 61.0})

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.errors import StateConflict
 from gateway.job import TERMINAL, TRANSITIONS, Account, CallEnded, Job, JobMoved, Kind, State
+from gateway.ledger.callers import add_key, revoke_keys
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import add_key, move, reserve, revoke_keys, settle
+from gateway.ledger.transitions import move, reserve, settle
 
 from .bench import ACCOUNT, CALLER, WALL, a_job, accepted, moved, query, reserve_submit, reserved
 
@@ -234,7 +235,8 @@ async def test_a_job_comes_back_from_the_file_as_it_went_in(ledger: Ledger) -> N
         "accepted": 2.5, "input_sha256": "ab" * 32, "input_type": "image/png",
         "account": ACCOUNT, "upstream_id": "up", "in_progress": True, "progress": 12,
         "submitted": 3.5, "polled": 4.5, "finished": 5.5, "misses": 2, "retry": 6.5,
-        "slot_until": 7.5, "completed_at": 8.5, "content_sha256": "cd" * 32,
+        "requeues": 2, "resends": 1, "replaces": "video_7", "replaced_by": "video_8",
+        "completed_at": 8.5, "content_sha256": "cd" * 32,
         "content_bytes": 2**40, "error_code": "c", "error_message": "m",
     }  # fmt: skip
     job = await accepted(ledger, state=State.FAILED, **fields)

@@ -50,6 +50,8 @@ def views(draw: st.DrawFn) -> View:
             opens=draw(near),
             submits=draw(near),
             doubt=draw(st.sampled_from([None, None, "why"])),
+            doubt_since=draw(near),
+            paused=draw(st.sampled_from([False, False, True])),
         ),
         places=places,
         slots_taken=draw(st.integers(0, 7)),
@@ -58,6 +60,8 @@ def views(draw: st.DrawFn) -> View:
         fetching=fetching,
         to_fetch=len(fetching) + draw(st.integers(0, 5)),
         head=draw(st.sampled_from([None, "head"])),
+        head_due=draw(st.one_of(st.just(math.inf), near)),
+        probed=draw(st.one_of(st.just(-math.inf), near)),
         room=draw(st.booleans()),
         looking=draw(st.booleans()),
     )
@@ -91,11 +95,14 @@ def may_be_sent(send: Send, view: View, rules: Rules) -> bool:
             and view.to_fetch <= rules.concurrent
             and view.room
             and account.doubt is None
+            and not account.paused
             and account.submits <= view.now
         )
     if send.job_id is None:
-        nothing_to_ask = not view.running and not view.looking
-        return account.doubt is not None and nothing_to_ask and account.submits <= view.now
+        looked = all((task.polled or 0) > account.doubt_since for task in view.running)
+        often = view.running and view.probed + rules.polling.interval > view.now
+        wanted = account.doubt is not None and not account.paused and not view.looking
+        return wanted and looked and not often and account.submits <= view.now
     return any(
         task.job_id == send.job_id
         and when_to_poll(task.submitted, task.polled, rules.polling) <= view.now
@@ -158,7 +165,7 @@ def test_a_wait_ends_in_a_call_or_in_a_slot_set_free(view: View, rules: Rules) -
     decision = next_call(view, rules)
     if isinstance(decision, Wait) and math.isfinite(decision.until):
         then = next_call(replace(view, now=decision.until), rules)
-        assert isinstance(then, Send) or decision.until == view.slot_returns
+        assert isinstance(then, Send) or decision.until in (view.slot_returns, view.head_due)
 
 
 def test_with_nothing_to_do_it_waits_for_a_change() -> None:
@@ -190,8 +197,10 @@ def test_a_full_window_holds_every_kind_of_call() -> None:
         {"room": False},
         {"to_fetch": 6},
         {"account": Account("main", doubt="why"), "looking": True},
+        {"account": Account("main", paused=True)},
+        {"account": Account("main", paused=True, doubt="why")},
     ],
-    ids=["slots", "more than the slots", "disk", "too many to fetch", "doubt"],
+    ids=["slots", "more than the slots", "disk", "too many to fetch", "doubt", "paused", "both"],
 )
 def test_no_submit(held: dict[str, object]) -> None:
     assert next_call(replace(IDLE, head="a", **held), RULES) == Wait(math.inf)
@@ -219,9 +228,43 @@ def test_submits_may_be_held_alone() -> None:
 
 
 def test_in_doubt_a_running_video_is_asked_about_and_nothing_else() -> None:
-    doubt = replace(IDLE, head="a", account=Account("main", doubt="why"))
+    doubt = replace(IDLE, head="a", account=Account("main", doubt="why", doubt_since=NOW - 5))
     running = replace(doubt, running=[Running("b", NOW - 500, NOW - 10)])
     assert next_call(running, RULES) == Wait(NOW + 20)
+
+
+def test_a_running_video_that_can_clear_no_doubt_does_not_hold_submits_back_for_ever() -> None:
+    """As a task of another key, which stays denied for ever."""
+    doubt = replace(IDLE, head="a", account=Account("main", doubt="why", doubt_since=NOW - 100))
+    looked, other = Running("b", NOW - 500, NOW - 10), Running("c", NOW - 500, NOW - 105)
+    assert next_call(replace(doubt, running=[looked]), RULES) == Send(Kind.POLL, None)
+    assert next_call(replace(doubt, running=[looked, other]), RULES) == Send(Kind.POLL, "c")
+    probed = replace(doubt, running=[looked], probed=NOW - 15)
+    assert next_call(probed, RULES) == Wait(NOW + 15)  # no more often than any other poll
+    paused = replace(doubt, running=[looked], account=replace(doubt.account, paused=True))
+    assert next_call(paused, RULES) == Wait(NOW + 20)  # the poll of "b"
+
+
+def test_the_probe_and_the_running_videos_take_turns() -> None:
+    """Each may be denied and close the account: none must be asked about alone for ever."""
+    doubt = Account("main", doubt="why", doubt_since=NOW - 900)
+    running = [Running("b", NOW - 800, NOW - 300)]
+    view = replace(IDLE, head="a", account=doubt, running=running)
+    assert next_call(replace(view, probed=NOW - 310), RULES) == Send(Kind.POLL, None)
+    assert next_call(replace(view, probed=NOW - 290), RULES) == Send(Kind.POLL, "b")
+
+
+def test_a_paused_account_polls_and_fetches_what_is_paid_for() -> None:
+    paused = replace(IDLE, head="a", account=Account("main", paused=True))
+    running = replace(paused, running=[Running("b", NOW - 500, None)])
+    assert next_call(running, RULES) == Send(Kind.POLL, "b")
+    fetching = replace(paused, fetching=[Fetching("c", 0.0)], to_fetch=1)
+    assert next_call(fetching, RULES) == Send(Kind.DOWNLOAD, "c")
+
+
+def test_it_wakes_when_a_job_that_came_back_is_due() -> None:
+    assert next_call(replace(IDLE, head_due=NOW + 30), RULES) == Wait(NOW + 30)
+    assert next_call(replace(IDLE, head_due=NOW - 30), RULES) == Wait(math.inf)  # no spinning
 
 
 def test_in_doubt_with_nothing_running_any_id_is_asked_about() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.job import Account, Kind
 from gateway.outcome import SANE, Outcome, Verdict
-from gateway.policy.retry import LONGEST_BACKOFF, RETRY_AFTER, backoff, react
+from gateway.policy.retry import LONGEST_BACKOFF, RETRY_AFTER, backoff, react, resumed
 
 WELL = Account("main")
 NOW = 1000.0
@@ -20,6 +20,7 @@ SERVED = [
     Verdict.OBSERVED,
     Verdict.FINISHED,
     Verdict.FAILED,
+    Verdict.PASSING,
     Verdict.MISSING,
     Verdict.FETCHED,
     Verdict.ABSENT,
@@ -45,7 +46,7 @@ outcomes = st.builds(
 
 
 def test_every_verdict_is_spoken_of_here() -> None:
-    others = {Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.INTERRUPTED}
+    others = {Verdict.RATE_LIMITED, Verdict.DENIED, Verdict.EXHAUSTED, Verdict.INTERRUPTED}
     assert {*UNSERVED, *SERVED, *others} == set(Verdict)
 
 
@@ -71,7 +72,44 @@ def test_doubt_is_cleared_by_a_sane_get_alone(
     if account.doubt is not None:
         assert (after.doubt is None) == (outcome.verdict in SANE)
     elif after.doubt is not None:
-        assert outcome.verdict in (Verdict.UNKNOWN, Verdict.DENIED)
+        assert outcome.verdict in (Verdict.UNKNOWN, Verdict.DENIED, Verdict.EXHAUSTED)
+        assert after.doubt_since == NOW
+
+
+@given(account=accounts, kind=st.sampled_from(Kind), outcome=outcomes, jitter=jitters)
+def test_nothing_but_an_operator_pauses_and_resumes(
+    account: Account, kind: Kind, outcome: Outcome, jitter: float
+) -> None:
+    for paused in (True, False):
+        after = react(replace(account, paused=paused), kind, outcome, NOW, jitter)
+        assert after.paused is paused
+
+
+@given(account=accounts)
+def test_resume_lets_it_try_at_once_but_clears_no_doubt_and_no_unknown_window(
+    account: Account,
+) -> None:
+    after = resumed(replace(account, paused=True, not_before=NOW + 7, opens=NOW + 300))
+    assert after == replace(
+        account, opens=NOW + 7, submits=0, failures=0, refusals=0, paused=False, not_before=NOW + 7
+    )
+
+
+def test_a_doubt_is_as_old_as_its_first_cause() -> None:
+    first = react(WELL, Kind.SUBMIT, Outcome(Verdict.UNKNOWN), NOW, 0.0)
+    second = react(first, Kind.POLL, Outcome(Verdict.DENIED), NOW + 50, 0.0)
+    assert (first.doubt_since, second.doubt_since) == (NOW, NOW)
+
+
+def test_a_task_that_failed_for_want_of_money_holds_submits_alone() -> None:
+    after = react(WELL, Kind.POLL, Outcome(Verdict.EXHAUSTED, "no balance"), NOW, 0.0)
+    assert after.opens <= NOW
+    assert after.submits == NOW + LONGEST_BACKOFF
+    assert after.doubt == after.trouble == "upstream's quota or balance is used up: no balance"
+    polled = react(after, Kind.POLL, Outcome(Verdict.OBSERVED), NOW + 5, 0.0)
+    assert (polled.doubt, polled.submits, polled.trouble) == (None, after.submits, after.trouble)
+    accepted = react(polled, Kind.SUBMIT, Outcome(Verdict.ACCEPTED), NOW + 400, 0.0)
+    assert accepted.trouble is None
 
 
 @pytest.mark.parametrize("verdict", [Verdict.UNSENT, Verdict.CUT_OFF, Verdict.UNAVAILABLE])

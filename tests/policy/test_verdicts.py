@@ -7,17 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.job import TRANSITIONS, Job, State
+from gateway.job import TRANSITIONS, Job, Kind, State
 from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.verdicts import (
     MISSING_POLLS,
+    MOST_REQUEUES,
     UNKNOWN_SUBMIT,
     Move,
     after_download,
     after_poll,
     after_submit,
     completed,
+    slot_until,
     unknown_submit,
 )
 
@@ -52,6 +54,10 @@ PROVEN = [
 ]
 """The verdicts on a submit that prove that it created no task, though the job may have one yet."""
 
+FAILED_FOR_NOW = [Verdict.PASSING, Verdict.EXHAUSTED]
+"""The verdicts on a poll that tell of a task that failed for a passing reason, and was not billed.
+"""
+
 outcomes = st.builds(
     Outcome,
     verdict=st.sampled_from(Verdict),
@@ -70,6 +76,8 @@ jobs = st.builds(
     in_progress=st.booleans(),
     progress=st.integers(0, 100),
     misses=st.integers(0, 5),
+    requeues=st.integers(0, 4),
+    resends=st.integers(0, 1),
     submitted=st.floats(NOW - 5000, NOW),
     finished=st.floats(NOW - 5000, NOW),
 )
@@ -80,7 +88,7 @@ def move(state: State, job: Job, outcome: Outcome, verdict: Verdict) -> Move:
     outcome = replace(outcome, verdict=verdict)
     match state:
         case State.SUBMITTING:
-            return after_submit(outcome, NOW, RULE)
+            return after_submit(job, outcome)
         case State.RUNNING:
             return after_poll(job, outcome, NOW, RULE)
         case _:
@@ -107,27 +115,34 @@ def test_every_verdict_leads_where_the_table_of_states_allows(
 def test_only_what_proves_that_no_task_exists_sends_a_job_back(
     state: State, verdict: Verdict, job: Job, outcome: Outcome
 ) -> None:
-    if move(state, job, outcome, verdict).to is State.QUEUED:
-        assert state is State.SUBMITTING
-        assert verdict in PROVEN
-        assert not Outcome(verdict).task_may_exist
+    if move(state, job, outcome, verdict).to is not State.QUEUED:
+        return
+    if state is State.SUBMITTING:
+        assert verdict in PROVEN or job.resends
+        assert not Outcome(verdict).task_may_exist or job.resends
+    else:
+        assert state is State.RUNNING
+        assert verdict in FAILED_FOR_NOW
+        assert job.requeues < MOST_REQUEUES
 
 
 @every_call
 def test_progress_never_falls_and_stays_a_percentage(
     state: State, verdict: Verdict, job: Job, outcome: Outcome
 ) -> None:
-    if state is not State.SUBMITTING:
-        after = move(state, job, outcome, verdict).changes.get("progress", job.progress)
-        assert job.progress <= after <= 100
+    step = move(state, job, outcome, verdict)
+    if step.to is State.QUEUED:
+        assert step.changes.get("progress", job.progress) in (0, job.progress)  # made anew
+    elif state is not State.SUBMITTING:
+        assert job.progress <= step.changes.get("progress", job.progress) <= 100
 
 
 @every_call
 def test_what_has_begun_does_not_go_back_to_waiting(
     state: State, verdict: Verdict, job: Job, outcome: Outcome
 ) -> None:
-    if state is not State.SUBMITTING:
-        step = move(state, job, outcome, verdict)
+    step = move(state, job, outcome, verdict)
+    if state is not State.SUBMITTING and step.to is not State.QUEUED:
         assert step.changes.get("in_progress", job.in_progress) >= job.in_progress
 
 
@@ -146,20 +161,41 @@ def test_a_failure_always_has_a_code_and_words(
 
 @pytest.mark.parametrize("verdict", PROVEN)
 def test_a_submit_proven_refused_or_unsent_goes_back_to_the_queue(verdict: Verdict) -> None:
-    step = after_submit(Outcome(verdict), NOW, RULE)
+    step = after_submit(JOB, Outcome(verdict))
     assert step == Move(State.QUEUED, {"account": None, "submitted": None})
 
 
 @pytest.mark.parametrize("verdict", sorted(set(Verdict) - {*PROVEN, "accepted", "rejected"}))
 def test_a_submit_that_proves_nothing_is_never_sent_again(verdict: Verdict) -> None:
-    step = after_submit(Outcome(verdict, "anything"), NOW, RULE)
-    assert step == unknown_submit(NOW, RULE)
+    step = after_submit(JOB, Outcome(verdict, "anything"))
+    assert step == unknown_submit(JOB)
     assert step.to is State.FAILED
     assert step.changes == {
         "error_code": "submission_outcome_unknown",
         "error_message": UNKNOWN_SUBMIT,
-        "slot_until": NOW + RULE.max_wait,
     }
+
+
+@pytest.mark.parametrize("verdict", sorted(set(Verdict) - {*PROVEN, "accepted", "rejected"}))
+def test_a_caller_may_ask_for_one_more_submit_and_no_more(verdict: Verdict) -> None:
+    asked = replace(JOB, resends=1)
+    step = after_submit(asked, Outcome(verdict))
+    assert step == Move(State.QUEUED, {"account": None, "submitted": None, "resends": 0})
+    again = replace(asked, **step.changes)
+    assert after_submit(again, Outcome(verdict)) == unknown_submit(JOB)
+
+
+@pytest.mark.parametrize("verdict", PROVEN)
+def test_a_submit_proven_refused_is_not_counted_as_the_one_more(verdict: Verdict) -> None:
+    assert "resends" not in after_submit(replace(JOB, resends=1), Outcome(verdict)).changes
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_only_an_unknown_submit_keeps_a_slot_of_its_own(kind: Kind, verdict: Verdict) -> None:
+    unknown = (kind, verdict) == (Kind.SUBMIT, Verdict.UNKNOWN)
+    wanted = NOW + RULE.max_wait if unknown else None
+    assert slot_until(kind, Outcome(verdict), NOW, RULE) == wanted
 
 
 def test_the_words_of_an_unknown_submit_tell_what_a_second_one_may_cost() -> None:
@@ -167,12 +203,12 @@ def test_the_words_of_an_unknown_submit_tell_what_a_second_one_may_cost() -> Non
 
 
 def test_an_accepted_submit_runs_under_upstreams_id() -> None:
-    step = after_submit(Outcome(Verdict.ACCEPTED, upstream_id="up_9", progress=3), NOW, RULE)
+    step = after_submit(JOB, Outcome(Verdict.ACCEPTED, upstream_id="up_9", progress=3))
     assert step == Move(State.RUNNING, {"upstream_id": "up_9", "in_progress": False, "progress": 3})
 
 
 def test_a_rejected_submit_ends_in_upstreams_own_words() -> None:
-    step = after_submit(Outcome(Verdict.REJECTED, "No swords.", "moderation"), NOW, RULE)
+    step = after_submit(JOB, Outcome(Verdict.REJECTED, "No swords.", "moderation"))
     assert step == Move(State.FAILED, {"error_code": "moderation", "error_message": "No swords."})
 
 
@@ -194,6 +230,23 @@ def test_a_finished_video_is_fetched() -> None:
 def test_a_failed_video_ends_in_upstreams_own_words() -> None:
     step = after_poll(JOB, Outcome(Verdict.FAILED, "It broke.", "internal"), NOW, RULE)
     assert step == Move(State.FAILED, {"error_code": "internal", "error_message": "It broke."})
+
+
+@pytest.mark.parametrize("verdict", FAILED_FOR_NOW)
+def test_a_task_that_failed_for_a_passing_reason_waits_anew_ever_longer(verdict: Verdict) -> None:
+    job, waits = replace(JOB, progress=50, in_progress=True, polled=NOW, misses=1), []
+    while (step := after_poll(job, Outcome(verdict, "Busy.", "busy"), NOW, RULE)).to is not (
+        State.FAILED
+    ):
+        assert step.to is State.QUEUED
+        waits.append(step.changes["retry"] - NOW)
+        queued = replace(job, **step.changes)
+        sent = (queued.account, queued.upstream_id, queued.submitted, queued.polled)
+        assert sent == (None, None, None, None)
+        assert (queued.progress, queued.in_progress, queued.misses) == (0, False, 0)
+        job = replace(job, requeues=queued.requeues)
+    assert waits == [30, 60, 120]
+    assert step == Move(State.FAILED, {"error_code": "busy", "error_message": "Busy."})
 
 
 def test_a_missing_task_has_a_grace_and_then_is_lost() -> None:

@@ -1,7 +1,7 @@
 """`python -m tests.simulation --hours H --seeds N`: N seeds that share H simulated hours.
 
-A seed runs in a process of its own, forked from one that has imported everything, and is the same whenever it
-is run. Ends with status 1 when anything happened that must not.
+A seed runs in a process of its own, forked from one that has imported everything, and is the same
+whenever it is run. Ends with status 1 when anything happened that must not.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Callers: what each wished for, what it was told, and what does not fit together.
 
-A caller outlives the gateway's process: its wishes are kept in the world, and taken up in each life.
+A caller outlives the gateway's process: its wishes are kept in the world, and taken up in each
+life.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What goes wrong, by seed: with single calls, and for hours on end.
 
-A fault is a word; `upstream` acts on it. The words of an episode are the same ones: while it lasts, every
-call meets it.
+A fault is a word; `network` acts on it. The words of an episode are the same ones: while it lasts,
+every call meets it.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """The machine that the gateway runs on: its clocks, and a disk that forgets what was not fsynced.
 
 SQLite's files are taken as they lie: a crash comes between steps of the loop, never inside a
-commit, and with `synchronous = FULL` (which the ledger reads back at each opening) what is committed is durable.
+commit, and with `synchronous = FULL` (which the ledger reads back at each opening) what is
+committed is durable.
 """
 
 import errno

@@ -84,7 +84,7 @@ MUTANTS = {
         "policy.dispatch", ("        and view.account.doubt is None\n", "")
     ),
     "give a ghost's slot back at once": _mutant(
-        "policy.verdicts", ('"slot_until": now + rule.max_wait', '"slot_until": now')
+        "policy.verdicts", ("return now + rule.max_wait if unknown else None", "return None")
     ),
     "follow any redirect": _mutant(
         "upstream.client",

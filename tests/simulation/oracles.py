@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from typing import Protocol
 
 from .callers import Callers, Wish
@@ -83,7 +84,7 @@ def _one_post_a_job(story: Story, submits: dict[str, list[Visit]]) -> Iterator[s
     asked_for = {wish.prompt for wish in story.callers.wishes if wish.resubmit}
     for prompt, visits in submits.items():
         risky = 0
-        for first, second in zip(visits, visits[1:], strict=False):
+        for first, second in pairwise(visits):
             refused = visit_refused(first)
             task = story.provider.tasks.get(first.created or "")
             passed = task is not None and task.fate in PASSING and 0 <= task.told <= second.sent
@@ -115,7 +116,7 @@ def _sane_before_the_next(visits: list[Visit]) -> Iterator[str]:
                 for each in visits
             )
             if not sane:
-                yield f"call {visit.number}: a POST after {doubtful.number}, and no sane GET between"
+                yield f"call {visit.number}: a POST in doubt of call {doubtful.number}"
         doubtful = visit if unproven(visit) else None
 
 

@@ -112,11 +112,11 @@ class Provider:
     def cut_all(self, chance: Random) -> None:
         """The caller's machine is gone: its connections end, what was on the way may arrive."""
         for visit in self.visits:
-            if visit.arrived is None and visit.ended is None and visit.fault is None:
-                if visit.prompt is not None and chance.random() < 0.5:
-                    self.arrive(visit)
-                    self.submit(visit, visit.prompt)
-            if visit.arrived is None and visit.ended is None:
+            on_its_way = visit.arrived is None and visit.ended is None
+            if on_its_way and visit.prompt and visit.fault is None and chance.random() < 0.5:
+                self.arrive(visit)
+                self.submit(visit, visit.prompt)
+            elif on_its_way:
                 visit.ended = self.now()
             self.end(visit, whole=False)
             if visit.ended is not None and visit.ended >= self.now() - 5:

@@ -1,7 +1,7 @@
 """One seed: what is planned, and the lives of the gateway that it makes.
 
-A life begins with a start on what the one before left on its disk, and ends with a crash at any step, a power
-cut, or an orderly stop. World time runs through all of them.
+A life begins with a start on what the one before left on its disk, and ends with a crash at any
+step, a power cut, or an orderly stop. World time runs through all of them.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from gateway.config import (
     Settings,
 )
 from gateway.keys import digest, new_key
+from gateway.ledger.callers import add_key
 from gateway.ledger.database import FILE
 from gateway.ledger.ledger import commit_beside
-from gateway.ledger.transitions import add_key
 from gateway.upstream.client import Upstream
 
 from .callers import Callers, Wish
@@ -289,6 +289,7 @@ class World:
                 f"wish {number} of seed {self.seed}",
                 at,
                 repeats=chance.random() < 0.9,
+                resubmit=chance.random() < 0.1,
                 delete_after=after if deletes else None,
             )
             if chance.random() < 0.1:

@@ -1,6 +1,7 @@
 """A provider's answers and what they prove, as tables."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,17 +10,21 @@ from hypothesis import strategies as st
 
 from gateway.outcome import Outcome, Verdict
 from gateway.upstream.dialects import (
+    DIALECTS,
     LONGEST_ID,
     LONGEST_MESSAGE,
     Answer,
+    Dialect,
     read_download_refusal,
     read_error,
     read_poll,
+    read_probe,
     read_progress,
     read_submit,
 )
 
-READERS = (read_submit, read_poll, read_download_refusal)
+APIYI = DIALECTS["apiyi"]
+READERS = (read_submit, partial(read_poll, dialect=APIYI), read_download_refusal)
 
 
 def error(message: str = "it went wrong", code: str | None = "a_code") -> dict[str, Any]:
@@ -154,17 +159,19 @@ class TestPoll:
         ],
     )
     def test_every_word_for_a_status(self, status: str, verdict: Verdict, begun: bool) -> None:
-        outcome = read_poll(Answer(200, {"status": status, "progress": 40}))
+        outcome = read_poll(Answer(200, {"status": status, "progress": 40}), APIYI)
         assert (outcome.verdict, outcome.in_progress, outcome.progress) == (verdict, begun, 40)
 
     @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
     def test_a_failure_tells_upstreams_words(self, status: str) -> None:
-        outcome = read_poll(Answer(200, {"status": status, **error("too violent", "policy")}))
+        outcome = read_poll(
+            Answer(200, {"status": status, **error("too violent", "policy")}), APIYI
+        )
         assert outcome == Outcome(Verdict.FAILED, "too violent", "policy")
 
     @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
     def test_a_failure_without_words_tells_the_status(self, status: str) -> None:
-        outcome = read_poll(Answer(200, {"status": status, "error": None}))
+        outcome = read_poll(Answer(200, {"status": status, "error": None}), APIYI)
         assert outcome == Outcome(Verdict.FAILED, f"Upstream says: {status}.")
 
     @pytest.mark.parametrize(
@@ -198,7 +205,7 @@ class TestPoll:
     def test_every_other_answer(
         self, status: int, body: dict[str, Any] | None, verdict: Verdict
     ) -> None:
-        assert read_poll(Answer(status, body)).verdict is verdict
+        assert read_poll(Answer(status, body), APIYI).verdict is verdict
 
 
 class TestDownload:
@@ -223,6 +230,67 @@ class TestDownload:
         self, status: int, body: dict[str, Any] | None, verdict: Verdict
     ) -> None:
         assert read_download_refusal(Answer(status, body)).verdict is verdict
+
+
+def failed(message: str, code: str | None = None) -> Answer:
+    return Answer(200, {"status": "failed", **error(message, code)})
+
+
+class TestFailure:
+    """Which failures upstream means for good, by its code or its words."""
+
+    @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+    @pytest.mark.parametrize(
+        ("message", "code", "verdict"),
+        [
+            ("The servers are overloaded; try again later.", "overloaded", Verdict.PASSING),
+            ("Whatever.", "rate_limit_exceeded", Verdict.PASSING),
+            ("We are AT CAPACITY now.", None, Verdict.PASSING),
+            ("The account's quota is used up.", "insufficient_quota", Verdict.EXHAUSTED),
+            ("Your balance is too low", None, Verdict.EXHAUSTED),
+            ("Rejected by the content policy.", "content_policy_violation", Verdict.FAILED),
+            ("A quota of swords overloads our safety system.", None, Verdict.FAILED),
+            ("It can't be processed; try again later.", "invalid_parameters", Verdict.FAILED),
+            ("It broke.", "internal", Verdict.FAILED),
+            ("", None, Verdict.FAILED),
+        ],
+    )
+    def test_a_failure_is_passing_only_by_the_table(
+        self, dialect: Dialect, message: str, code: str | None, verdict: Verdict
+    ) -> None:
+        outcome = read_poll(failed(message, code), dialect)
+        assert outcome.verdict is verdict
+        assert outcome.message == (message or "Upstream says: failed.")
+
+    def test_only_the_word_failed_is_looked_at_so(self) -> None:
+        answer = Answer(200, {"status": "expired", **error("overloaded", "overloaded")})
+        assert read_poll(answer, APIYI).verdict is Verdict.FAILED
+
+
+class TestProbe:
+    @pytest.mark.parametrize("status", [400, 404, 405, 410, 422])
+    def test_any_refusal_in_the_providers_own_json_is_sane(self, status: int) -> None:
+        outcome = read_probe(Answer(status, error("no such id")), APIYI)
+        assert outcome == Outcome(Verdict.MISSING, "no such id", "a_code")
+
+    @pytest.mark.parametrize(
+        ("status", "body", "verdict"),
+        [
+            (400, None, Verdict.UNAVAILABLE),
+            (400, {"detail": "no error of the provider's"}, Verdict.UNAVAILABLE),
+            (404, None, Verdict.UNAVAILABLE),
+            (500, error(), Verdict.UNAVAILABLE),
+            (401, error(), Verdict.DENIED),
+            (402, error(), Verdict.DENIED),
+            (403, error(), Verdict.DENIED),
+            (429, error(), Verdict.RATE_LIMITED),
+        ],
+    )
+    def test_nothing_else_is(self, status: int, body: Any, verdict: Verdict) -> None:
+        assert read_probe(Answer(status, body), APIYI).verdict is verdict
+
+    def test_a_real_video_that_answers_400_is_not_missing(self) -> None:
+        assert read_poll(Answer(400, error()), APIYI).verdict is Verdict.UNAVAILABLE
 
 
 class TestAnyCall:

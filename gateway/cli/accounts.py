@@ -1,0 +1,68 @@
+"""`video-gateway accounts list | pause | resume`: how the upstream's accounts fare. Beside a
+running server or without one.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.options import CONFIG, Config
+from gateway.clock import read_boot
+from gateway.config import load_settings
+from gateway.ledger.ledger import commit_beside
+from gateway.ledger.operator import pause_account
+from gateway.ledger.report import AccountReport, report_accounts
+
+app = typer.Typer(help="The upstream's accounts.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="An account's name, as in the settings.")]
+
+
+@app.command(name="list")
+def list_(config: Config = CONFIG) -> None:
+    """List the accounts and how each fares."""
+    heads = ("account", "paused", "running", "unknown", "opens in", "submits in", "trouble")
+    table = Table(*heads, "submits wait for", box=None)
+    for report in report_accounts(load_settings(config).server.data_dir, read_boot()):
+        table.add_row(*_row(report))
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
+
+
+@app.command()
+def pause(name: Name, config: Config = CONFIG) -> None:
+    """Send no video over this account. What is under way there goes on and is fetched."""
+    _set(name, config, paused=True)
+    print(f"paused {name}: no video is sent over it; polls and downloads go on")
+
+
+@app.command()
+def resume(name: Name, config: Config = CONFIG) -> None:
+    """Use this account again, and at once if it was backing off."""
+    _set(name, config, paused=False)
+    print(f"resumed {name}")
+
+
+def _set(name: str, config: Config, *, paused: bool) -> None:
+    folder = load_settings(config).server.data_dir
+    commit_beside(folder, pause_account(name, paused), read_boot().wall)
+
+
+def _row(report: AccountReport) -> list[str]:
+    account = report.account
+    return [
+        account.name,
+        "paused" if account.paused else "",
+        str(report.running),
+        str(report.ghosts),
+        _seconds(account.opens - report.now),
+        _seconds(max(account.opens, account.submits) - report.now),
+        account.trouble or "",
+        account.doubt or "",
+    ]
+
+
+def _seconds(left: float) -> str:
+    return f"{left:.0f} s" if left > 0 else "now"

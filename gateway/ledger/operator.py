@@ -1,0 +1,151 @@
+"""What an operator changes by hand, beside a running server or without one: adopt a task, send a
+failed job anew, pause an account.
+
+Each is a transition like any other, run by `commit_beside`. A wish that can't be met raises Refused
+with one line for people, and writes nothing.
+"""
+
+from dataclasses import asdict, replace
+
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.clock import Boot
+from gateway.errors import Refused
+from gateway.job import TERMINAL, AccountChanged, Job, JobChanged, JobMoved, State
+from gateway.ledger import schema
+from gateway.ledger.restart import moment
+from gateway.ledger.transitions import Change, read_account, read_job, transition
+from gateway.policy.retry import resumed
+
+NOT_REFUSED = (
+    "submission_outcome_unknown",
+    "upstream_lost_task",
+    "generation_timeout",
+    "content_expired",
+)
+"""Failures that say nothing against the request: sent once more, it may well succeed. A job that
+ended so keeps its input image for a while; so does one that upstream failed for a passing reason.
+"""
+
+INPUT_NEEDED = f"""
+    SELECT 1 FROM jobs WHERE input_sha256 = ? AND (
+        state NOT IN ({", ".join(f"'{state}'" for state in sorted(TERMINAL))})
+        OR (
+            state = 'failed' AND deleted_at IS NULL
+            AND (requeues > 0 OR error_code IN ({", ".join(f"'{code}'" for code in NOT_REFUSED)}))
+        )
+    ) LIMIT 1
+"""  # noqa: S608 - words of ours
+"""Finds a row when a job that may be sent, or sent once more, has the image of this SHA-256."""
+
+
+@transition
+def adopt(
+    conn: Connection, job: Job, caller: str, account: str, of: str | None, boot: Boot
+) -> Change:
+    """A task that runs upstream becomes a job of the caller called so: polled and fetched like any
+    other. It takes a slot, over the count if need be; submits wait then.
+
+    `job` holds its id, its upstream id, and what is told of it where no failed job `of` says it.
+    """
+    jobs, callers = schema.jobs, schema.callers
+    owner = conn.execute(select(callers.c.id).where(callers.c.name == caller)).scalar()
+    if owner is None:
+        raise Refused(f"there is no caller {caller!r}")
+    named = schema.accounts.c.name == account
+    if conn.execute(select(schema.accounts).where(named)).first() is None:
+        raise Refused(f"the ledger does not know account {account!r}: serve with it once")
+    known = (jobs.c.account == account) & (jobs.c.upstream_id == job.upstream_id)
+    if (taken := conn.execute(select(jobs.c.id).where(known)).scalar()) is not None:
+        raise Refused(f"{job.upstream_id} is the task of {taken} already")
+    old = None
+    if of is not None:
+        old = _failed(conn, of)
+        if old.caller != owner:
+            raise Refused(f"{of} is not a video of {caller}")
+        job = replace(job, model=old.model, size=old.size, seconds=old.seconds, prompt=old.prompt)
+    now = moment(conn, boot)
+    job = replace(
+        job,
+        caller=owner,
+        state=State.RUNNING,
+        account=account,
+        created_at=boot.wall,
+        accepted=now,
+        submitted=now,
+        polled=0.0,  # long ago: its first poll is due at once
+    )
+    return _insert(conn, job, old)
+
+
+@transition
+def resubmit(conn: Connection, job_id: str, old_id: str, boot: Boot) -> Change:
+    """A new job that asks for what a failed one asked for. One at a time in the place of each."""
+    old = _failed(conn, old_id)
+    if not old.prompt:
+        raise Refused(f"the prompt of {old_id} is no longer kept")
+    if old.input_type is not None:
+        found = conn.exec_driver_sql(INPUT_NEEDED, (old.input_sha256,)).first()
+        if old.input_sha256 is None or found is None:
+            raise Refused(f"the input image of {old_id} is no longer kept")
+    job = Job(
+        id=job_id,
+        caller=old.caller,
+        state=State.QUEUED,
+        model=old.model,
+        size=old.size,
+        seconds=old.seconds,
+        prompt=old.prompt,
+        created_at=boot.wall,
+        accepted=moment(conn, boot),
+        input_sha256=old.input_sha256,
+        input_type=old.input_type,
+    )
+    return _insert(conn, job, old)
+
+
+@transition
+def pause_account(conn: Connection, name: str, paused: bool) -> Change:
+    """Hold an account's submits back, or let it try everything at once again."""
+    named = schema.accounts.c.name == name
+    row = conn.execute(select(schema.accounts).where(named)).mappings().first()
+    if row is None:
+        raise Refused(f"there is no account {name!r}")
+    before = read_account(row)
+    after = replace(before, paused=True) if paused else resumed(before)
+    after = replace(after, revision=before.revision + 1)
+    conn.execute(update(schema.accounts).where(named).values(asdict(after)))
+    return Change(accounts=(after,), events=(AccountChanged(before, after),))
+
+
+def _failed(conn: Connection, job_id: str) -> Job:
+    """A failed job in whose place another may be made."""
+    row = conn.execute(select(schema.jobs).where(schema.jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise Refused(f"there is no video {job_id}")
+    job = read_job(row)
+    if job.state is not State.FAILED:
+        raise Refused(f"{job_id} has not failed: it is {job.state}")
+    if job.deleted_at is not None:
+        raise Refused(f"the caller of {job_id} has deleted it")
+    if job.replaced_by is not None:
+        state = select(schema.jobs.c.state).where(schema.jobs.c.id == job.replaced_by)
+        other = conn.execute(state).scalar()
+        if other is not None and State(other) not in TERMINAL:
+            raise Refused(f"{job.replaced_by} stands in for {job_id} already: it is {other}")
+    return job
+
+
+def _insert(conn: Connection, job: Job, old: Job | None) -> Change:
+    """A new job, linked with the failed one whose place it takes."""
+    job = replace(job, replaces=old.id if old else None)
+    values = asdict(job)
+    del values["seq"]
+    key = conn.execute(insert(schema.jobs).values(values)).inserted_primary_key
+    job = replace(job, seq=key[0] if key else 0)
+    if old is None:
+        return Change(jobs=(job,), events=(JobMoved(None, job),))
+    same = schema.jobs.c.id == old.id
+    conn.execute(update(schema.jobs).where(same).values(replaced_by=job.id))
+    old = replace(old, replaced_by=job.id)
+    return Change(jobs=(job, old), events=(JobMoved(None, job), JobChanged(old)))

@@ -1,0 +1,226 @@
+"""What an operator does beside a running gateway: it is seen at once, and by the engine too."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from stage import House, picture, until
+
+from gateway.cli import main
+from gateway.engine.janitor import DAY
+from gateway.sandbox.record import submits_by_prompt
+
+CONFIG = """
+[server]
+data_dir = "{data}"
+[[accounts]]
+base_url = "http://upstream.invalid"
+"""
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it printed where."""
+
+    status: int
+    out: str
+    err: str
+
+
+Operate = Callable[..., Said]
+
+
+@pytest.fixture
+def operate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operate:
+    """Runs `video-gateway` on the folder of `house`."""
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.format(data=tmp_path / "data"))
+
+    def run(*words: object) -> Said:
+        argv = ["video-gateway", *map(str, words), "--config", str(config)]
+        monkeypatch.setattr(sys, "argv", argv)
+        capsys.readouterr()
+        status: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        return Said(int(status), *capsys.readouterr())
+
+    return run
+
+
+def refused(said: Said) -> str:
+    """The one line of a command that was refused."""
+    assert (said.status, said.out) == (2, "")
+    (line,) = said.err.splitlines()
+    return line
+
+
+async def lost(house: House, caller: Any, upstream: Any, **asked: Any) -> tuple[str, str]:
+    """A video whose submit has an unknown outcome, and what upstream calls it."""
+    known = set(upstream.state.tasks)
+    video = await caller.create("sandbox:lost", **asked)
+    await caller.finished(video)
+    (upstream_id,) = set(upstream.state.tasks) - known
+    return video, upstream_id
+
+
+class TestJobs:
+    async def test_list_tells_of_all_or_some_the_newest_first(
+        self, operate: Operate, make_gateway, make_caller
+    ) -> None:
+        house = await make_gateway("http://upstream.invalid")
+        alice, bob = make_caller(house), make_caller(house, "bob")
+        first, second = await alice.create("secret"), await bob.create("secret")
+        third = await alice.create("secret")
+        await alice.http.delete(f"/v1/videos/{third}")
+
+        def listed(*words: object) -> list[str]:
+            said = operate("jobs", "list", *words)
+            assert (said.status, "secret" in said.out) == (0, False)
+            return [line.split()[0] for line in said.out.splitlines()[1:]]
+
+        assert listed() == [third, second, first]
+        assert listed("--limit", 2) == [third, second]
+        assert listed("--caller", "alice") == [third, first]
+        assert listed("--caller", "bob", "--state", "queued") == [second]
+        assert listed("--caller", "nobody") == []
+
+    async def test_show_tells_everything_but_the_prompt_unless_asked(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        video, _ = await lost(house, caller, upstream)
+        out = operate("jobs", "show", video).out
+        for word in (video, "alice", "submission_outcome_unknown", "keeps a slot", "submitting"):
+            assert word in out
+        assert "sandbox:lost" not in out
+        assert "sandbox:lost" in operate("jobs", "show", video, "--prompt").out
+        assert "there is no video" in refused(operate("jobs", "show", "video_0"))
+
+    async def test_adopt_brings_a_lost_video_home(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        video, upstream_id = await lost(house, caller, upstream)
+        said = operate("jobs", "adopt", upstream_id, "--caller", "alice", "--of", video)
+        new = said.out.strip()
+        assert said == Said(0, f"{new}\n", "")
+        told = await caller.finished(new)
+        assert (told["status"], told["prompt"]) == ("completed", "sandbox:lost")
+        assert (told["replaces"], told["replaced_by"]) == (video, None)
+        assert (await caller.video(video))["replaced_by"] == new
+        assert (await caller.content(new)).status_code == 200
+        assert f"replaces        {video}" in operate("jobs", "show", new).out
+        line = refused(operate("jobs", "adopt", upstream_id, "--caller", "alice"))
+        assert f"is the task of {new} already" in line
+        assert submits_by_prompt(upstream.state.record) == {"sandbox:lost": 1}
+
+    async def test_an_adopted_task_takes_a_slot_over_the_count(
+        self, operate: Operate, make_upstream, make_gateway, make_caller
+    ) -> None:
+        upstream = await make_upstream(generation=4000.0)
+        house = await make_gateway(upstream.url, account={"concurrent": 1})
+        caller = make_caller(house)
+        running, waiting = await caller.create("runs"), await caller.create("waits")
+        await until(lambda: house.job(running).state == "running")
+        new = operate("jobs", "adopt", "video_theirs", "--caller", "alice").out.strip()
+        await until(lambda: house.ledger.live.find(new))  # though nobody asks
+        assert house.ledger.live.books["default"].slots_taken(house.gateway.clock.now()) == 2
+        assert house.job(waiting).state == "queued"
+
+    async def test_adopt_refuses_what_it_does_not_know(
+        self, operate: Operate, make_gateway, make_caller
+    ) -> None:
+        house = await make_gateway("http://upstream.invalid")
+        waiting = await make_caller(house).create()
+        alice = ("--caller", "alice")
+        adopt = ("jobs", "adopt")
+        assert "no caller 'eve'" in refused(operate(*adopt, "video_1", "--caller", "eve"))
+        assert "no account 'x'" in refused(operate(*adopt, "video_1", *alice, "--account", "x"))
+        assert "no video video_0" in refused(operate(*adopt, "video_1", *alice, "--of", "video_0"))
+        assert "has not failed" in refused(operate(*adopt, "video_1", *alice, "--of", waiting))
+        assert "printable" in refused(operate(*adopt, "x" * 201, *alice))
+
+    async def test_resubmit_sends_the_same_once_more(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        video, _ = await lost(house, caller, upstream, image=picture(size=(1280, 720)))
+        said = operate("jobs", "resubmit", video)
+        new = said.out.strip()
+        assert said == Said(0, f"{new}\n", "")
+        assert "stands in for" in refused(operate("jobs", "resubmit", video))
+        told = await caller.finished(new)  # its prompt orders the same fault
+        assert (told["replaces"], told["prompt"]) == (video, "sandbox:lost")
+        assert house.job(new).input_sha256 == house.job(video).input_sha256
+        assert submits_by_prompt(upstream.state.record) == {"sandbox:lost": 2}
+        third = operate("jobs", "resubmit", video).out.strip()  # the second one is over
+        assert (await caller.video(video))["replaced_by"] == third
+
+    async def test_resubmit_refuses_what_it_must_not_send(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        done = await caller.create("a cat")
+        await caller.finished(done)
+        assert "is completed" in refused(operate("jobs", "resubmit", done))
+        deleted, _ = await lost(house, caller, upstream)
+        await caller.http.delete(f"/v1/videos/{deleted}")
+        assert "has deleted it" in refused(operate("jobs", "resubmit", deleted))
+        old, _ = await lost(house, caller, upstream, image=picture(size=(1280, 720)))
+        images = house.folder / "inputs"
+        await house.gateway._janitor.round()
+        assert list(images.iterdir())
+        house.gateway.clock._offset += 3.1 * DAY
+        await house.gateway._janitor.round()
+        assert not list(images.iterdir())
+        assert "input image" in refused(operate("jobs", "resubmit", old))
+
+    async def test_the_image_of_a_completed_video_is_freed(
+        self, operate: Operate, house: House, caller
+    ) -> None:
+        video = await caller.create("a cat", image=picture(size=(1280, 720)))
+        await until(lambda: house.job(video).state == "running")
+        assert list((house.folder / "inputs").iterdir())  # it may have to be sent again
+        await caller.finished(video)
+        await until(lambda: not list((house.folder / "inputs").iterdir()))
+
+
+class TestAccounts:
+    async def test_a_paused_account_sends_nothing_until_it_is_resumed(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        before = await caller.create("before")
+        await until(lambda: house.job(before).state == "running")
+        assert operate("accounts", "pause", "default").status == 0
+        await until(lambda: house.account.paused)  # though nobody asks
+        waiting = await caller.create("waiting")
+        assert (await caller.finished(before))["status"] == "completed"  # it is paid for
+        (ready,) = (await caller.http.get("/readyz")).json()["accounts"]
+        assert (ready["paused"], ready["ok"]) == (True, True)
+        assert "paused" in operate("accounts", "list").out
+        await house.stop()
+        await house.start()
+        assert house.account.paused
+        assert house.job(waiting).state == "queued"
+        assert operate("accounts", "resume", "default").status == 0
+        await until(lambda: house.job(waiting).state == "completed")
+        assert submits_by_prompt(upstream.state.record) == {"before": 1, "waiting": 1}
+
+    async def test_a_resumed_account_tries_at_once(
+        self, operate: Operate, upstream, make_gateway, make_caller
+    ) -> None:
+        house = await make_gateway(upstream.url)
+        video = await make_caller(house).create("sandbox:broke")
+        await until(lambda: house.job(video).requeues == 1)
+        (line,) = operate("accounts", "list").out.splitlines()[1:]
+        assert "quota" in line
+        assert house.account.submits > house.gateway.clock.now() + 200
+        house.gateway.clock._offset += 31  # the job's own pause is over, the account's is not
+        assert operate("accounts", "resume", "default").status == 0
+        await until(lambda: house.job(video).state == "completed")
+        assert house.account.trouble is None
+
+    async def test_an_account_that_is_none(self, operate: Operate, house: House) -> None:
+        assert "no account 'x'" in refused(operate("accounts", "pause", "x"))
