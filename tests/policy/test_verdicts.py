@@ -11,6 +11,7 @@ from gateway.job import TRANSITIONS, Job, Kind, State
 from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.verdicts import (
+    LONGEST_OUTAGE,
     MISSING_POLLS,
     MOST_REQUEUES,
     UNKNOWN_SUBMIT,
@@ -276,9 +277,17 @@ def test_an_overdue_task_is_still_waited_for(age: float) -> None:
     assert step.to is State.RUNNING
 
 
-@pytest.mark.parametrize(
-    "verdict", [Verdict.OBSERVED, Verdict.MISSING, Verdict.UNAVAILABLE, Verdict.DENIED]
-)
+@pytest.mark.parametrize("verdict", [Verdict.UNAVAILABLE, Verdict.DENIED])
+def test_no_task_dies_of_an_outage_but_of_one_that_lasts_a_day(verdict: Verdict) -> None:
+    """Nobody has said that it is not finished."""
+    told = [
+        after_poll(replace(JOB, submitted=NOW - age), Outcome(verdict), NOW, RULE).to
+        for age in (RULE.task_life + LONGEST_OUTAGE, RULE.task_life + LONGEST_OUTAGE + 1)
+    ]
+    assert told == [State.RUNNING, State.FAILED]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OBSERVED, Verdict.MISSING])
 def test_past_its_life_a_task_has_failed(verdict: Verdict) -> None:
     old = replace(JOB, submitted=NOW - RULE.task_life - 1)
     step = after_poll(old, Outcome(verdict), NOW, RULE)
@@ -331,23 +340,25 @@ def test_a_download_that_says_nothing_of_the_content_costs_it_nothing(verdict: V
     assert after_download(old, Outcome(verdict), NOW, WALL, TTL) == Move(State.FETCHING)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.ABSENT, Verdict.BROKEN, Verdict.UNAVAILABLE])
-def test_content_that_upstream_no_longer_keeps_has_expired(verdict: Verdict) -> None:
-    at_the_limit = replace(FETCHING, finished=NOW - TTL)
-    past_it = replace(FETCHING, finished=NOW - TTL - 1, misses=2)
+@pytest.mark.parametrize(
+    ("verdict", "patience"),
+    [
+        (Verdict.ABSENT, TTL),
+        (Verdict.BROKEN, TTL + LONGEST_OUTAGE),
+        (Verdict.UNAVAILABLE, TTL + LONGEST_OUTAGE),
+        (Verdict.DENIED, TTL + LONGEST_OUTAGE),
+    ],
+)
+def test_content_that_upstream_no_longer_keeps_has_expired(
+    verdict: Verdict, patience: float
+) -> None:
+    """Only upstream's own word ends it in time; an outage must last a day longer."""
+    at_the_limit = replace(FETCHING, finished=NOW - patience)
+    past_it = replace(FETCHING, finished=NOW - patience - 1)
     assert after_download(at_the_limit, Outcome(verdict), NOW, WALL, TTL).to is State.FETCHING
     step = after_download(past_it, Outcome(verdict, "gone"), NOW, WALL, TTL)
     assert step.changes["error_code"] == "content_expired"
     assert step.changes["error_message"].endswith("gone")
-
-
-def test_one_broken_download_past_its_time_is_not_the_end_of_a_paid_video() -> None:
-    past_it = replace(FETCHING, finished=NOW - TTL - 1, misses=7)
-    moving = Outcome(Verdict.BROKEN, advanced=True)
-    assert after_download(past_it, moving, NOW, WALL, TTL).to is State.FETCHING
-    fresh = replace(past_it, misses=0)
-    assert after_download(fresh, Outcome(Verdict.BROKEN), NOW, WALL, TTL).to is State.FETCHING
-    assert after_download(fresh, Outcome(Verdict.ABSENT), NOW, WALL, TTL).to is State.FAILED
 
 
 def test_content_fetched_after_all_is_kept_however_late() -> None:
