@@ -153,7 +153,7 @@ class Gateway:
             lifespan=self._lifespan,
         )
         app.router.redirect_slashes = False  # a redirect would follow the Host that a caller sent
-        guarded = Guard(app, metrics.on_request, clock.now, most)
+        guarded = Guard(app, metrics.on_request, clock.now, most, settings.limits)
         self.app = behind_proxies(guarded, settings.server.trusted_proxies)
         self.metrics_app = Starlette(
             routes=[metrics_route],

@@ -137,11 +137,26 @@ class Requests(_Section):
 
 
 class Limits(_Section):
-    """What one caller may ask of the gateway."""
+    """What callers may ask of the gateway, and how slowly."""
 
     requests: int = Field(12_000, ge=1, description="requests a minute with one caller's keys")
     queued: int = Field(200, ge=1, description="videos of one caller that wait at once")
     wrong_keys: int = Field(20, ge=1, description="wrong keys a minute from one address")
+    connections: int = Field(
+        1000, ge=1, description="connections of all callers that may be open at once; then 503"
+    )
+    head: float = Field(
+        10.0, gt=0, description="seconds until a request's line and headers are whole"
+    )
+    idle: float = Field(
+        30.0, gt=0, description="seconds that a connection may idle between two requests"
+    )
+    stall: float = Field(
+        30.0, gt=0, description="seconds over which `rate` is measured, of bodies and of answers"
+    )
+    rate: int = Field(
+        1000, ge=0, description="bytes a second that a caller must send and read at least"
+    )
 
 
 class Settings(BaseSettings):

@@ -167,9 +167,13 @@ class ContentResponse(Response):
                 if not chunk:
                     raise OSError("the content is shorter than it was")
                 left -= len(chunk)
-                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
-            if not self._send_body:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                # Waits until that has gone out: no second chunk is held for a slow reader, and
+                # one that was cut off in the last has not fetched it.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+            if self._send_body and await self._request.is_disconnected():
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         if self._send_body and (self._begin, self._end) == (0, self._size):
             await self._fetched()
 

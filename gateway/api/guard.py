@@ -12,11 +12,18 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.errors import envelope
+from gateway.api.pace import Paced
+from gateway.config import Limits
 
 log = structlog.get_logger()
 
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 16 * 1024
+MOST_URL = 8 * 1024
+"""Bytes of a path and its query."""
+
+_ONCE = (b"host", b"authorization", b"content-type", b"content-length")
+"""Headers that a proxy might read the first of, and the gateway the last."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -26,14 +33,22 @@ Observe = Callable[[str, str, int, float], None]
 
 class Guard:
     """Wraps the application. `most`: bytes of a body; `now`: a clock in seconds that never
-    steps.
+    steps; `limits`: how slowly a body may come.
     """
 
-    def __init__(self, app: ASGIApp, observe: Observe, now: Callable[[], float], most: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        observe: Observe,
+        now: Callable[[], float],
+        most: int,
+        limits: Limits,
+    ) -> None:
         self._app = app
         self._observe = observe
         self._now = now
         self._most = most
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,8 +69,9 @@ class Guard:
 
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                refusal = _refusal(headers, self._most)
-                await (refusal or self._app)(scope, receive, send_signed)
+                refusal = _refusal(scope, self._most)
+                paced = Paced(receive, self._limits, self._now)
+                await (refusal or self._app)(scope, paced, send_signed)
             finally:
                 seconds = self._now() - began
                 route = getattr(scope.get("route"), "path", "none")
@@ -69,14 +85,22 @@ class Guard:
                 )
 
 
-def _refusal(headers: list[tuple[bytes, bytes]], most_body: int) -> ASGIApp | None:
-    """The answer to a request whose headers alone make it unacceptable."""
+def _refusal(scope: Scope, most_body: int) -> ASGIApp | None:
+    """The answer to a request whose head alone makes it unacceptable."""
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MOST_URL:
+        message = f"A path and its query may have at most {MOST_URL} bytes."
+        return envelope(414, message, "url_too_long")
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
     size = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MOST_HEADERS or size > MOST_HEADER_BYTES:
         most = f"at most {MOST_HEADERS} headers and {MOST_HEADER_BYTES} bytes of them"
         return envelope(431, f"A request may have {most}.", "headers_too_large")
-    names = {name for name, _ in headers}
-    if {b"content-length", b"transfer-encoding"} <= names:
+    names = [name for name, _ in headers]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            message = f"A request must not have more than one {name.decode().title()}."
+            return envelope(400, message, "invalid_headers")
+    if {b"content-length", b"transfer-encoding"} <= set(names):
         message = "A request must not have both Content-Length and Transfer-Encoding."
         return envelope(400, message, "invalid_headers")
     # Starlette refuses it too, but as plain text.

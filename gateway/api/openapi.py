@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from gateway.api.guard import MOST_HEADER_BYTES, MOST_HEADERS
+from gateway.api.guard import MOST_HEADER_BYTES, MOST_HEADERS, MOST_URL
 from gateway.api.schemas import Data, answer_schemas, ref, request_bodies
 from gateway.api.videos import MOST_IN_A_PAGE, PAGE
 from gateway.api.wire import POLL_AFTER_MS, SDK_HEADER
@@ -31,20 +31,24 @@ PROBLEMS: Mapping[str, Problem] = {
     "invalid_value": Problem(400, "`param` names the field or header; the message, what it may be"),
     "invalid_json": Problem(400, "the body is not a JSON object"),
     "invalid_form": Problem(400, "the body is not a form that can be read"),
-    "bad_request": Problem(400, "the same, of a form without files"),
     "incomplete_body": Problem(400, "the body ended before its end"),
-    "invalid_headers": Problem(400, "Content-Length and Transfer-Encoding together"),
+    "invalid_headers": Problem(
+        400, "Content-Length and Transfer-Encoding together, or a header twice that must be one"
+    ),
+    "invalid_http": Problem(400, "not a request in HTTP/1.1; the connection is closed"),
     "invalid_api_key": Problem(401, "no key, an unknown one, or one that was revoked"),
     "open_mode_is_local": Problem(403, "without keys, the gateway serves its own machine alone"),
     "video_not_found": Problem(404, "no such video among the caller's", _FINAL),
     "content_not_ready": Problem(404, "not completed yet, or being fetched again", _FINAL),
     "content_not_available": Problem(404, "the video failed", _FINAL),
     "not_offered": Problem(404, "the upstream does not offer this", _FINAL),
+    "body_too_slow": Problem(408, "the body came too slowly; nothing was accepted"),
     "idempotency_key_reused": Problem(409, "the key was used for another request", _FINAL),
     "content_gone": Problem(410, "the content is no longer kept; the object is", _FINAL),
     "precondition_failed": Problem(412, "the content is not the one that If-Match names"),
     "image_too_large": Problem(413, "the input image has too many bytes"),
     "body_too_large": Problem(413, "the body has more bytes than any that could be accepted"),
+    "url_too_long": Problem(414, f"over {MOST_URL} bytes of path and query"),
     "unsupported_media_type": Problem(415, "the body is neither a form nor JSON"),
     "invalid_range": Problem(416, "not one range within the content", ("content-range",)),
     "rate_limit_exceeded": Problem(429, "too many requests of this caller in a minute", _LATER),
@@ -55,12 +59,14 @@ PROBLEMS: Mapping[str, Problem] = {
     ),
     "internal_error": Problem(500, "a fault of the gateway; its log has the rest"),
     "gateway_full": Problem(503, "nothing could be committed; nothing was accepted", _LATER),
+    "too_many_connections": Problem(503, "all callers' connections together", _LATER),
 }
 
-_EVERYBODY = ("invalid_headers", "body_too_large", "headers_too_large", "internal_error")
+_EVERYBODY = ("invalid_headers", "invalid_http", "body_too_large", "url_too_long",
+              "headers_too_large", "internal_error", "too_many_connections")  # fmt: skip
 _CALLER = ("invalid_api_key", "open_mode_is_local", "rate_limit_exceeded", "too_many_wrong_keys")
-_UPLOAD = ("invalid_value", "invalid_json", "invalid_form", "bad_request", "incomplete_body",
-           "image_too_large", "unsupported_media_type")  # fmt: skip
+_UPLOAD = ("invalid_value", "invalid_json", "invalid_form", "incomplete_body",
+           "body_too_slow", "image_too_large", "unsupported_media_type")  # fmt: skip
 
 _HEADERS = {
     "x-request-id": ("string", "The request's id: the caller's own x-request-id, or a new one."),

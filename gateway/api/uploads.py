@@ -9,17 +9,19 @@ import base64
 import binascii
 import hashlib
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
 import orjson
 from PIL import Image, UnidentifiedImageError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.config import Requests
@@ -41,8 +43,16 @@ MOST_PIXELS = 4096 * 4096
 MOST_TEXT = 64 * 1024
 """Bytes of a form's text fields at most; a prompt of 999 characters has 4 KB."""
 
-SPOOL = 256 * 1024
-"""Bytes of an image held in memory; what is more goes to a file."""
+SPOOL = 64 * 1024
+"""Bytes of a body or image that comes, held in memory; what is more goes to a file."""
+
+MOST_VALUES = 200_000
+"""Values in a JSON body at most: each takes 64 bytes of memory and more, and two in the body."""
+
+MOST_SCANS = 500
+"""Scans of a JPEG at most: each costs a look at every pixel; a progressive one has about ten."""
+
+_CHARSETS = {"", "utf-8", "utf8", "us-ascii", "ascii"}
 
 
 def most_body(allowed: Requests) -> int:
@@ -83,8 +93,8 @@ class Uploads:
 
     def __init__(self, allowed: Requests) -> None:
         self._allowed = allowed
-        # A JSON body must be held whole: of large ones two at once, and the others wait.
-        self._bodies = asyncio.Semaphore(2)
+        # A body that is no multipart form must be held whole: of large ones one at once.
+        self._bodies = asyncio.Semaphore(1)
         # Images are checked one by one: a progressive JPEG takes 6 bytes of memory a pixel.
         # Always by the same thread, since each thread's allocator keeps what one has taken.
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="image")
@@ -104,21 +114,40 @@ class Uploads:
 
     async def _read(self, request: Request) -> tuple[Wanted, BinaryIO | None]:
         """What is asked for, and its image, not yet checked."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/json":
-            async with self._bodies if _is_large(request) else nullcontext():
-                return _from_json(await _read_body(request), self._allowed)
+        kind = _kind(request)
         if kind == "multipart/form-data":
             return _from_form(await _parse(request, self._allowed), self._allowed)
+        if kind == "application/json":
+            with await _spooled(request) as spool:
+                async with self._bodies if spool.tell() > MOST_TEXT else nullcontext():
+                    return _from_json(_whole(spool), self._allowed)
         if kind == "application/x-www-form-urlencoded":
-            form = await request.form(max_fields=20, max_part_size=most_body(self._allowed))
-            return _from_form(form, self._allowed)
+            with await _spooled(request) as spool:
+                async with self._bodies if spool.tell() > MOST_TEXT else nullcontext():
+                    form = await _parse_fields(_whole(spool), request, self._allowed)
+                    return _from_form(form, self._allowed)
         message = "Send multipart/form-data or application/json."
         raise RequestError(415, message, code="unsupported_media_type", param="content-type")
 
 
+def _kind(request: Request) -> str:
+    """The body's media type. Raises RequestError where its bytes are not what they say."""
+    kind, _, told = request.headers.get("content-type", "").partition(";")
+    _, options = parse_options_header(f"x;{told}")
+    charset = options.get(b"charset", b"").decode("latin-1").lower()
+    if charset not in _CHARSETS:  # Python knows many, and some fail in odd ways
+        message = "A body's charset must be utf-8."
+        raise RequestError(415, message, code="unsupported_media_type", param="content-type")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        message = "A body must not be compressed."
+        raise RequestError(415, message, code="unsupported_media_type", param="content-encoding")
+    return kind.strip().lower()
+
+
 class _Parser(MultiPartParser):
     """Starlette's, but a `data:` URL in a field is spooled to a file as an upload is."""
+
+    spool_max_size = SPOOL
 
     @property
     def field(self) -> str | None:
@@ -178,22 +207,47 @@ def _from_form(form: FormData, allowed: Requests) -> tuple[Wanted, BinaryIO | No
         raise
 
 
-def _is_large(request: Request) -> bool:
-    """Whether a body has more than text in it, or does not say how much it has."""
-    length = request.headers.get("content-length", "")
-    return not length.isdecimal() or int(length) > MOST_TEXT
+async def _spooled(request: Request) -> SpooledTemporaryFile[bytes]:
+    """The body as it came, at its end: a caller that sends slowly holds no memory meanwhile."""
+    spool = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - its caller closes it
+    try:
+        async for chunk in request.stream():
+            spool.write(chunk)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
 
 
-async def _read_body(request: Request) -> bytearray:
-    """The body, held once: Starlette's own reading keeps its pieces and the whole beside them."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+def _whole(spool: SpooledTemporaryFile[bytes]) -> bytearray:
+    size = spool.tell()
+    spool.seek(0)
+    body = bytearray(size)
+    spool.readinto(body)
     return body
+
+
+async def _parse_fields(body: bytearray, request: Request, allowed: Requests) -> FormData:
+    """An urlencoded form."""
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for at in range(0, len(body), SPOOL):
+            yield bytes(body[at : at + SPOOL])
+
+    most = most_body(allowed)
+    try:
+        return await FormParser(
+            request.headers, pieces(), max_fields=20, max_part_size=most
+        ).parse()
+    except (MultiPartException, FormParserError) as error:
+        message = getattr(error, "message", "The body is not a form.")
+        raise RequestError(400, message, code="invalid_form") from error
 
 
 def _from_json(body: bytearray, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
     """What a JSON object asks for, and the image in it, not yet checked."""
+    if sum(map(body.count, b",[{")) > MOST_VALUES:
+        raise RequestError(400, "The body holds too many values.", code="invalid_json")
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -283,8 +337,7 @@ def _image_type(file: BinaryIO) -> str:
     """The media type of a whole PNG or JPEG. Raises RequestError for anything else."""
     file.seek(0)
     try:
-        with warnings.catch_warnings(), Image.open(file, formats=("PNG", "JPEG")) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _quiet(), Image.open(file, formats=("PNG", "JPEG")) as image:
             # A JPEG of several pictures, as telephones make them, is "MPO" to Pillow.
             kind = "image/png" if image.format == "PNG" else "image/jpeg"
             if image.width * image.height > MOST_PIXELS:
@@ -292,13 +345,37 @@ def _image_type(file: BinaryIO) -> str:
             if kind == "image/png":
                 image.verify()  # reads every chunk and its checksum, decodes nothing
             else:
+                if _scans(file) > MOST_SCANS:
+                    raise _bad("input_reference", f"must have at most {MOST_SCANS} scans")
                 image.draft("L", (image.width // 8 or 1, image.height // 8 or 1))
                 image.load()  # decoded at an eighth: a truncated one is told, little memory taken
     except UnidentifiedImageError:
         raise _bad("input_reference", "must be a PNG or JPEG image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except RequestError:
+        raise
+    except Exception:  # noqa: BLE001 - hostile bytes make a decoder raise anything
         raise _bad("input_reference", "is not a whole PNG or JPEG image") from None
     return kind
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of what callers send; the log is not theirs to write."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _scans(file: BinaryIO) -> int:
+    """How often a JPEG's marker of a scan comes; within one it can't."""
+    place = file.tell()
+    file.seek(0)
+    scans, last = 0, b""
+    while block := file.read(SPOOL):
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    file.seek(place)
+    return scans
 
 
 def _bad(field: str, what: str) -> RequestError:

@@ -82,7 +82,7 @@ class Wire:
         if not _HOST.fullmatch(host):
             name, port = request.scope.get("server") or ("localhost", None)
             host = f"{name}:{port}" if port else name
-        return f"{request.url.scheme}://{host}"
+        return f"{request.scope['scheme']}://{host}"  # request.url can't read every odd Host
 
     def _status(self, job: Job, request: Request) -> str:
         match job.state:

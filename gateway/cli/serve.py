@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from socket import socket
 from types import FrameType
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 import uvicorn
 
 from gateway import log
+from gateway.api.connection import Connection
 from gateway.app import Gateway
 from gateway.cli.options import CONFIG, Config
 from gateway.clock import read_boot
@@ -41,6 +43,8 @@ def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
     gateway = Gateway(settings, keys, read_boot(), on_fatal)
     config = uvicorn.Config(
         gateway.app,
+        http=partial(Connection, settings.limits),  # type: ignore[arg-type]
+        ws="none",
         host=settings.server.host,
         port=settings.server.port,
         log_config=None,
@@ -59,6 +63,8 @@ def _metrics_config(settings: Settings, gateway: Gateway) -> uvicorn.Config | No
         return None
     return uvicorn.Config(
         gateway.metrics_app,
+        http=partial(Connection, settings.limits),  # type: ignore[arg-type]
+        ws="none",
         host=settings.server.metrics_host,
         port=settings.server.metrics_port,
         lifespan="off",

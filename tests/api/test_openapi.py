@@ -320,6 +320,8 @@ async def test_every_answer_is_as_described(join: Join, monkeypatch: pytest.Monk
         answer = await ask("POST", videos, json={"prompt": prompt}, **once)
         assert answer.status_code == status
 
+    assert (await ask("GET", f"{videos}?after={'x' * 9000}")).status_code == 414
+
     # What is over
     job = reader.gateway.ledger.job(done["id"])
     await reader.gateway.ledger.commit(note(job, {"content_gone": True}))
@@ -343,7 +345,8 @@ async def test_every_answer_is_as_described(join: Join, monkeypatch: pytest.Monk
         assert answer.status_code == 400
 
     elsewhere = {
-        "open_mode_is_local", "rate_limit_exceeded", "too_many_wrong_keys", "queue_full"
+        "open_mode_is_local", "rate_limit_exceeded", "too_many_wrong_keys", "queue_full",
+        "invalid_http", "body_too_slow", "too_many_connections",
     }  # fmt: skip
     assert reader.codes == PROBLEMS.keys() - elsewhere
 

@@ -3,81 +3,19 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
-from stage import create_key, mp4, picture, settings_for, until
-
-from gateway.app import Gateway
-from gateway.cli.serve import build_server
+from stage import mp4, picture, until
 
 from .bench import complete
+from .served import Serve, Served
 
 VIDEO = mp4(os.urandom(3_000_000))
 
 
-@dataclass
-class Served:
-    """A gateway on a port, and a key for it."""
-
-    gateway: Gateway
-    port: int
-    key: str
-
-    @property
-    def folder(self):
-        return self.gateway._settings.server.data_dir
-
-    def job(self, video: str):
-        return self.gateway.ledger.job(video)
-
-    @property
-    def ledger(self):
-        return self.gateway.ledger
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    def head(self, line: str, *lines: str) -> bytes:
-        told = [f"{line} HTTP/1.1", "host: gateway.test", f"authorization: Bearer {self.key}"]
-        return "\r\n".join([*told, *lines, "", ""]).encode("latin-1")
-
-    async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send exact bytes on a connection of their own; status, headers and body."""
-        reader, writer = await self.connect()
-        writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.strip().split("\r\n")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
-        }
-        length = 0 if request.startswith(b"HEAD") else int(headers["content-length"])
-        body = await reader.readexactly(length)
-        writer.close()
-        await writer.wait_closed()
-        return int(first.split(" ")[1]), headers, body
-
-    async def create(self) -> str:
-        body = b'{"prompt": "a cat"}'
-        kind = ["content-type: application/json", f"content-length: {len(body)}"]
-        status, _, answer = await self.ask(self.head("POST /v1/videos", *kind) + body)
-        assert status == 200
-        return str(json.loads(answer)["id"])
-
-
 @pytest.fixture
-async def served(anyio_backend: str, tmp_path) -> AsyncIterator[Served]:
-    settings = settings_for("http://upstream.invalid", tmp_path, server={"port": 0, "grace": 1})
-    server = build_server(settings, {"default": "sandbox-key"})
-    serving = asyncio.create_task(server.serve())
-    assert await server.wait_started(serving)
-    server.gateway.stop_calls()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Served(server.gateway, port, create_key(tmp_path, "alice"))
-    server.should_exit = True
-    await serving
-    assert server.exit_status == 0
+async def served(serve: Serve) -> Served:
+    return await serve()
 
 
 async def test_a_video_is_streamed_whole_and_by_ranges(served: Served) -> None:
