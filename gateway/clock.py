@@ -11,6 +11,7 @@ ledger fixes a new offset and the window waits one period (see `ledger/restart.p
 import asyncio
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +31,16 @@ def read_boot() -> Boot:
     """Read the machine's clocks. Without a known boot id the answer is a new one, never seen
     before.
     """
-    try:
-        boot_id = _BOOT_ID.read_text().strip()
-        seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
-    except (OSError, AttributeError):
-        boot_id, seconds = uuid.uuid4().hex, time.monotonic()
-    return Boot(boot_id, seconds, time.time())
+    boot_id = uuid.uuid4().hex
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        with suppress(OSError):
+            boot_id = _BOOT_ID.read_text().strip()
+    return Boot(boot_id, time.clock_gettime(_counter()), time.time())
+
+
+def _counter() -> int:
+    """The machine's clock that never steps; on Linux, one that counts while the machine sleeps."""
+    return getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -43,7 +48,7 @@ class Clock:
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
-        self._clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        self._clock = _counter()
 
     def now(self) -> float:
         """Seconds on the ledger's timeline: never steps, counts while the machine sleeps."""

@@ -140,6 +140,10 @@ class Live:
         lost = (job for job in self.lost.values() if job.account == book.account.name)
         return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
 
+    def unfinished(self) -> int:
+        """Videos that may still need room on the disk, of all accounts."""
+        return sum(len(book.tasks) for book in self.books.values())
+
     def needs_input(self, sha256: str) -> bool:
         """Whether a job that is not yet accepted upstream has this input image."""
         return self._inputs[sha256] > 0
