@@ -19,7 +19,7 @@ ENV PATH=/venv/bin:$PATH \
 USER gateway
 VOLUME /data
 EXPOSE 8080
-# The orchestrator's own grace must be longer than server.grace (25 s): docker stop --time 35.
+# The orchestrator's own grace must be longer than server.grace (65 s): docker stop --time 75.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 ENTRYPOINT ["video-gateway"]

@@ -42,9 +42,11 @@ from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
 from gateway.engine.watch import Watch
 from gateway.errors import LedgerBroken, RequestError, StartError
+from gateway.failpoint import reach
 from gateway.job import Caller, Kind
 from gateway.ledger.callers import add_caller
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.mounts import refuse_network
 from gateway.metrics import Metrics
 from gateway.policy.dispatch import Rules
 from gateway.policy.polling import PollingRule
@@ -59,7 +61,8 @@ EVERYBODY = "everybody"
 
 
 class Gateway:
-    """A gateway on one data folder. `app` serves it; `stop_calls` ends its calls upstream.
+    """A gateway on one data folder. `app` serves it while its `life` lasts; `stop_calls` ends its
+    calls upstream.
 
     `keys`: the upstream keys by account. `on_fatal` is called, by any thread, when the process must
     not go on. `make_...`: what the simulation replaces. Raises StartError.
@@ -79,6 +82,8 @@ class Gateway:
         self._settings = settings
         self._on_fatal = on_fatal
         self._grace_ends = math.inf
+        self._loops: list[asyncio.Task[None]] = []
+        self._housekeeping: list[asyncio.Task[None]] = []
         data = settings.server.data_dir
         self._lock = _lead(data)
 
@@ -150,7 +155,7 @@ class Gateway:
             ],
             exception_handlers=HANDLERS,
             max_body_size=most,
-            lifespan=self._lifespan,
+            lifespan=self.life,
         )
         app.router.redirect_slashes = False  # a redirect would follow the Host that a caller sent
         guarded = Guard(app, metrics.on_request, clock.now, most, settings.limits)
@@ -161,38 +166,64 @@ class Gateway:
         )
 
     def stop_calls(self) -> None:
-        """Reserve no call from now on. Calls under way go on until the grace is over."""
-        self._grace_ends = min(self._grace_ends, self.clock.now() + self._settings.server.grace)
+        """Reserve no call from now on and cut off what can be made again. A POST under way goes on
+        until the grace is over.
+        """
+        if self._grace_ends == math.inf:
+            self._grace_ends = self.clock.now() + self._settings.server.grace
+            reach("shutdown.begun")
         for dispatcher in self._dispatchers:
             dispatcher.stop()
 
+    def cut_calls(self) -> None:
+        """End the grace: calls under way are cut off, whatever becomes of them."""
+        for loop in self._loops:
+            loop.cancel()
+
     @asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    async def life(self, _app: object = None) -> AsyncIterator[None]:
+        """From recovery to the last commit. Raises GatewayError where it can't begin."""
+        try:
+            await self._begin()
+            yield
+        finally:
+            await self._end()
+
+    async def _begin(self) -> None:
         clock = self.clock
         self.ledger.start(clock.wall, self._broken)
-        if self._everybody is not None:
-            await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
-        await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
-        loops = [asyncio.create_task(dispatcher.run()) for dispatcher in self._dispatchers]
-        watch = asyncio.create_task(Watch(self.ledger, clock).run())
-        janitor = asyncio.create_task(self._janitor.run())
-        for loop in (*loops, janitor, watch):
+        try:
+            if self._everybody is not None:
+                await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
+            await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
+        except OSError as error:
+            data = self._settings.server.data_dir
+            raise StartError(f"the data folder {data} can't be used: {error.strerror}") from error
+        self._loops = [asyncio.create_task(each.run()) for each in self._dispatchers]
+        housekeeping = (self._janitor, Watch(self.ledger, clock))
+        self._housekeeping = [asyncio.create_task(each.run()) for each in housekeeping]
+        for loop in (*self._loops, *self._housekeeping):
             loop.add_done_callback(self._ended)
         log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
-        yield
+
+    async def _end(self) -> None:
         self.stop_calls()
-        janitor.cancel()
-        watch.cancel()
-        _, late = await asyncio.wait(loops, timeout=max(0.1, self._grace_ends - clock.now()))
-        for loop in late:
-            loop.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        for each in self._housekeeping:
+            each.cancel()
+        if self._loops:
+            left = max(0.1, self._grace_ends - self.clock.now())
+            await asyncio.wait(self._loops, timeout=left)
+        self.cut_calls()
+        await asyncio.gather(*self._loops, *self._housekeeping, return_exceptions=True)
+        reach("shutdown.closing")
+        cut = sum(len(book.open_calls()) for book in self.ledger.live.books.values())
         for upstream in self._upstreams.values():
             await upstream.close()
         await self.ledger.close()
         self._videos.close()
         self._lock.close()
-        log.info("stopped", calls_cut=len(late))
+        if self._loops:
+            log.info("stopped", calls_cut=cut)
 
     def _ended(self, loop: asyncio.Task[None]) -> None:
         """A loop that ends with an error leaves work that nobody does: better to start again."""
@@ -224,6 +255,7 @@ def _lead(data: Path) -> IO[str]:
     """Be the one server of this folder. The lock goes with the process."""
     try:
         data.mkdir(parents=True, exist_ok=True)
+        refuse_network(data)
         lock = (data / "lock").open("a")
     except OSError as error:
         raise StartError(f"the data folder {data} can't be used: {error.strerror}") from error

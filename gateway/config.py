@@ -18,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from gateway import failpoint
 from gateway.errors import SettingsError
 
 PREFIX = "VIDEO_GATEWAY_"
 
-CLIENT_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}KEY", f"{PREFIX}CONFIG"})
-"""Variables that the command line reads; they are no settings of the server."""
+OTHER_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}KEY", f"{PREFIX}CONFIG", failpoint.VARIABLE})
+"""Variables that the command line and `failpoint.py` read; they are no settings of the server."""
 
 
 class _Section(BaseModel):
@@ -45,7 +46,7 @@ class Server(_Section):
     )
     metrics_host: str = Field("127.0.0.1", description="address for metrics_port")
     grace: float = Field(
-        25.0, gt=0, le=600, description="seconds that calls under way get to finish at a shutdown"
+        65.0, gt=0, le=600, description="seconds that a shutdown waits for what is under way"
     )
 
 
@@ -210,7 +211,7 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
     ]
     if unknown:  # some names would be taken for options of the reader itself
         raise SettingsError(*sorted(unknown))
-    mistyped = list(_mistyped_variables(os.environ))
+    mistyped = [*_mistyped_variables(os.environ), *failpoint.problems(os.environ)]
     listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
         settings = Settings(**values)
@@ -272,7 +273,7 @@ def _mistyped_variables(environ: Mapping[str, str]) -> Iterator[str]:
     sections = {name: info.annotation for name, info in Settings.model_fields.items()}
     for variable in sorted(environ):
         upper = variable.upper()
-        if not upper.startswith(PREFIX) or upper in CLIENT_VARIABLES:
+        if not upper.startswith(PREFIX) or upper in OTHER_VARIABLES:
             continue
         section, _, name = variable[len(PREFIX) :].lower().partition("__")
         if section == "accounts":
@@ -288,6 +289,8 @@ def _sums(settings: Settings) -> Iterator[str]:
     polling, content = settings.polling, settings.content
     if not polling.expected <= polling.max_wait <= polling.task_life:
         yield "polling: expected <= max_wait <= task_life must hold"
+    if settings.server.grace <= settings.timeouts.submit:
+        yield "server.grace: must be longer than timeouts.submit, for a submit is paid for"
     if polling.interval > polling.max_wait:
         yield "polling.interval: must not be longer than max_wait"
     if content.row_days < max(content.keep_days, content.prompt_days):

@@ -45,6 +45,10 @@ def test_a_boot_that_cannot_be_told_was_never_seen_before(
 ) -> None:
     monkeypatch.setattr(clock, "_BOOT_ID", tmp_path / "none")
     assert len({read_boot().id for _ in range(3)}) == 3
+    # Its seconds are those that the clock counts, all the same.
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) - read_boot().seconds < 1
+    monkeypatch.setattr(time, "CLOCK_BOOTTIME", time.CLOCK_PROCESS_CPUTIME_ID)
+    assert read_boot().seconds <= time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
 def test_without_a_clock_that_counts_sleep_now_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:

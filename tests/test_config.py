@@ -151,7 +151,7 @@ def test_a_variable_outweighs_the_file(load: Load, monkeypatch: pytest.MonkeyPat
 
 def test_the_command_line_outweighs_both(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDEO_GATEWAY_SERVER__PORT", "2222")
-    toml = '[server]\nport = 1111\nhost = "127.0.0.2"\ngrace = 7.0\n'
+    toml = '[server]\nport = 1111\nhost = "127.0.0.2"\ngrace = 7.0\n[timeouts]\nsubmit = 5.0\n'
     server = load(toml, host="::1", port=3333).server
     assert (server.host, server.port, server.grace) == ("::1", 3333, 7.0)
 
@@ -269,6 +269,8 @@ def test_a_variable_of_the_wrong_kind_is_refused_without_its_value(
         ("[server]\nport = 65536", "server.port"),
         ("[server]\ntrusted_proxies = ['near']", "server.trusted_proxies"),
         ("[server]\ngrace = 0", "server.grace"),
+        ("[server]\ngrace = 60", "server.grace: must be longer than timeouts.submit"),
+        ("[timeouts]\nsubmit = 65", "server.grace: must be longer than timeouts.submit"),
         ("[timeouts]\nsubmit = 0", "timeouts.submit"),
     ],
 )

@@ -29,6 +29,7 @@ LAYERS = {
     "policy": 1,
     "job": 0,
     "errors": 0,
+    "failpoint": 0,
     "config": 0,
     "clock": 0,
     "outcome": 0,

@@ -19,7 +19,8 @@ from gateway.api.errors import NO_RETRY, no_such_video
 from gateway.api.videos import Videos
 from gateway.clock import Clock
 from gateway.content.videos import VideoStore
-from gateway.errors import RequestError, StateConflict
+from gateway.errors import LedgerFull, RequestError, StateConflict
+from gateway.failpoint import reach
 from gateway.job import Job, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import note
@@ -70,10 +71,12 @@ class Files:
             return _gone() if now.content_gone else _being_fetched()  # seen to meanwhile
         log.error("stored content no longer holds", job=job.id)
         await self._store.remove(job.id)
+        reach("content.lost")
         job = now
         may_come_back = self._clock.now() - (job.finished or 0.0) < self._ttl
         lost = {"content_lost": may_come_back, "content_gone": not may_come_back}
         await self._ledger.commit(note(job, lost | {"misses": 0, "retry": 0.0}))
+        reach("content.marked")
         return _being_fetched() if may_come_back else _gone()
 
     async def _fetched(self, job: Job) -> None:
@@ -81,8 +84,10 @@ class Files:
         if job.fetched_at is None:
             try:
                 await self._ledger.commit(note(job, {"fetched_at": self._clock.wall()}))
-            except StateConflict:
-                log.warning("a fetched video is no longer in the ledger", job=job.id)
+            except (StateConflict, LedgerFull) as error:
+                log.warning(
+                    "that a video was fetched could not be noted", job=job.id, why=str(error)
+                )
 
 
 def _check_state(job: Job) -> None:

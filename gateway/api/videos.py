@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.errors import QueueFull, RequestError, StateConflict
+from gateway.failpoint import reach
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import Repeat, accept, delete_job, note
@@ -57,6 +58,7 @@ class Videos:
         caller = await self._auth.caller(request)
         repeat = _repeat(request)
         async with self._uploads.read(request) as wanted:
+            reach("accept.read")
             job = await self._accept(caller, wanted, repeat)
         structlog.contextvars.bind_contextvars(job=job.id)
         return self._object(job, request)
@@ -103,7 +105,9 @@ class Videos:
                     raise no_such_video() from None
                 job = found
         if job.state is State.COMPLETED:
+            reach("delete.marked")
             await self._store.remove(job.id)
+            reach("delete.removed")
             gone = {"content_gone": True, "content_lost": False}
             await self._ledger.commit(note(job, gone))
         if job.input_sha256 is not None:
@@ -145,6 +149,7 @@ class Videos:
         job = job.with_input(sha256, image.type).asked_by(wanted.fingerprint(sha256))
         with self._inputs.hold(sha256):
             await self._inputs.spool(image.file, sha256, image.size)
+            reach("accept.spooled")
             accepted = await self._commit(job, repeat)
         self._inputs.free(sha256, self._ledger.needs_input)  # a repeated one needs it no more
         return accepted
@@ -154,6 +159,7 @@ class Videos:
         try:
             full = self._bounds.is_full(waiting)
             change = await self._ledger.commit(accept(job, repeat, full=full))
+            reach("accept.committed")
         except QueueFull:
             raise self._bounds.queue_full(waiting) from None
         if change.found is None:

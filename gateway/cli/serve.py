@@ -50,6 +50,7 @@ def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="off",  # the server leads the gateway's life itself
         proxy_headers=False,  # `api/proxies.py` reads them
         timeout_graceful_shutdown=int(settings.server.grace),
     )
@@ -85,21 +86,30 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.gateway = gateway
         self._metrics = uvicorn.Server(metrics) if metrics else None
+        self._life = gateway.life()
+        self._signalled = False
         self.exit_status = 0
         self._up = asyncio.Event()
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._metrics is not None:
-            self._metrics.config.load()
-            self._metrics.lifespan = self._metrics.config.lifespan_class(self._metrics.config)
-            await self._metrics.startup()
+        await self._life.__aenter__()
+        try:
+            await super().startup(sockets)
+            if self._metrics is not None:
+                self._metrics.config.load()
+                self._metrics.lifespan = self._metrics.config.lifespan_class(self._metrics.config)
+                await self._metrics.startup()
+        except BaseException:  # also SystemExit, which is how uvicorn says that a port is taken
+            await self._life.__aexit__(None, None, None)
+            raise
         self._up.set()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self.gateway.stop_calls()
         if self._metrics is not None:
             await self._metrics.shutdown()
         await super().shutdown(sockets)
+        await self._life.__aexit__(None, None, None)
 
     async def wait_started(self, serving: "asyncio.Task[None]") -> bool:
         """Wait until requests are answered, or until `serving` has ended without."""
@@ -109,6 +119,12 @@ class Server(uvicorn.Server):
         return self.started
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._signalled:  # somebody is in a hurry: callers' connections and all calls are cut
+            self.force_exit = True
+            self.gateway.cut_calls()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+        self._signalled = True
         self.gateway.stop_calls()
         super().handle_exit(sig, frame)
 

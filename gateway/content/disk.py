@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.failpoint import reach
+
 
 def _ignore(_error: OSError) -> None:
     pass
@@ -26,10 +28,12 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """A file that holds `data` and nothing else. Not durable."""
+        reach("disk.write")
         path.write_bytes(data)
 
     def append(self, path: Path, data: bytes | bytearray) -> None:
         """Not durable either."""
+        reach("disk.write")
         with path.open("ab") as file:
             file.write(data)
 
@@ -37,6 +41,7 @@ class Disk:
         """Make a file's bytes durable, or the names in a folder."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
+            reach("disk.sync")
             os.fsync(descriptor)
         except OSError as error:
             self._broken(error)
@@ -52,7 +57,9 @@ class Disk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name, durably. Whatever bore that name is gone."""
+        reach("disk.rename")
         self.replace(source, target)
+        reach("disk.renamed")
         self.sync(target.parent)
 
     def replace(self, source: Path, target: Path) -> None:

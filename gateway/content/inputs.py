@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from gateway.content.disk import Disk
 from gateway.errors import InputsFull, StartError
+from gateway.failpoint import reach
 
 BLOCK = 256 * 1024
 
@@ -75,6 +76,7 @@ class InputStore:
         if self._held[sha256] or needed(sha256):
             return
         self._disk.unlink(self._folder / sha256)
+        reach("input.freed")
         self._sizes.pop(sha256, None)
 
     def free_unneeded(self, needed: Callable[[str], bool]) -> None:

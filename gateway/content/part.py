@@ -13,6 +13,7 @@ import orjson
 from gateway.content.disk import Disk
 from gateway.content.mp4 import HEAD, begins_like_mp4, is_whole_mp4
 from gateway.errors import NotAVideo
+from gateway.failpoint import reach
 
 BUFFER = 1024 * 1024
 """Bytes gathered before they are written: a thread is asked once a megabyte."""
@@ -56,6 +57,7 @@ class Part:
             raise NotAVideo(f"it is larger than {self._max_bytes} bytes (content.video_bytes)")
         self._buffer += data
         self.offset += len(data)
+        reach("download.chunk")
         if len(self._buffer) >= BUFFER:
             await self.flush()
 
@@ -97,6 +99,7 @@ class Part:
 
     def _append(self, data: bytearray) -> None:
         self._disk.append(self.path, data)
+        reach("download.flushed")
         self._hash.update(data)
 
     def _seal(self, length_known: bool) -> str:
@@ -105,4 +108,5 @@ class Part:
         if self.path.stat().st_size != self.offset:
             raise NotAVideo("the disk did not keep all of it")
         self._disk.sync(self.path)
+        reach("keep.synced")
         return self._hash.hexdigest()

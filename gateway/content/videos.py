@@ -11,6 +11,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -22,6 +23,7 @@ from diskcache.core import MODE_BINARY
 from gateway.content.disk import Disk
 from gateway.content.part import Part
 from gateway.errors import NotAVideo, StartError, StoreUnreadable
+from gateway.failpoint import reach
 
 SPARE = 200_000_000
 """Bytes of the disk that no video may take: the ledger must always be able to commit."""
@@ -92,7 +94,9 @@ class VideoStore:
         """Verify a part, make it durable and adopt it. Raises NotAVideo, OSError."""
         sha256 = await part.seal(length_known)
         await asyncio.to_thread(self._adopt, part.key, part.path, sha256)
+        reach("keep.indexed")
         part.forget()
+        reach("keep.noted")
         self._largest = max(self._largest, part.offset)
         return Stored(sha256, part.offset)
 
@@ -120,7 +124,8 @@ class VideoStore:
         """Delete what belongs to no key of `wanted`; the keys deleted. For a start only, before
         downloads.
         """
-        return await asyncio.to_thread(lambda: list(self._sweep(wanted)))
+        with _index():
+            return await asyncio.to_thread(lambda: list(self._sweep(wanted)))
 
     def has_room(self, pending: int) -> bool:
         """Whether `pending` more videos fit: into `max_bytes`, and on the disk beside what the
@@ -149,17 +154,16 @@ class VideoStore:
 
     def _adopt(self, key: str, path: Path, sha256: str) -> None:
         """Put a finished file into its place and into the index. Raises OSError."""
-        try:
+        with _index():
             self._cache.set(key, path, tag=sha256)
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            raise OSError(errno.EIO, f"the index of videos refuses: {error}") from error
 
     def _recover(self, key: str) -> Stored | None:
         for path in self._folder.glob(f"*/{key}-*.mp4"):
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size = file.tell()
-            opened, recorded = self._cache.get(key, read=True, tag=True)
+            with _index():
+                opened, recorded = self._cache.get(key, read=True, tag=True)
             if opened is None:  # the crash came between the renaming and the index
                 self._adopt(key, path, sha256)
             else:
@@ -184,6 +188,15 @@ class VideoStore:
         for path in self._parts.iterdir():
             if path.stem not in wanted:
                 self._disk.unlink(path)
+
+
+@contextmanager
+def _index() -> Iterator[None]:
+    """The index is a file: what it refuses is an OSError like any other."""
+    try:
+        yield
+    except (sqlite3.Error, diskcache.Timeout) as error:
+        raise OSError(errno.EIO, f"the index of videos refuses: {error}") from error
 
 
 class _VideoDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
@@ -215,6 +228,7 @@ class _VideoDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no type
         name, target = self.filename(key)
         self.disk.make_folder(Path(target).parent)
         self.disk.rename(value, Path(target))
+        reach("keep.placed")
         return os.path.getsize(target), MODE_BINARY, name, None
 
     def remove(self, file_path: str) -> None:

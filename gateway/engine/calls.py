@@ -5,8 +5,9 @@ A call was reserved before it comes here. However it ends, its end is committed;
 full, it is kept in memory and tried again, for an accepted task must not be forgotten.
 """
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from secrets import token_hex
 
 import structlog
@@ -15,6 +16,7 @@ from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.errors import LedgerFull, NotAVideo, StateConflict
+from gateway.failpoint import reach
 from gateway.job import Call, Job, Kind, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import settle
@@ -65,14 +67,29 @@ class Calls:
         self._polling = polling
         self._ttl = ttl
         self._jitter = jitter
+        self._stopping = False
+        self._gets: set[asyncio.Timeout] = set()
+        """One for each GET under way: cut off at a shutdown."""
+
+    def stop(self) -> None:
+        """Cut off polls and downloads: they can be made again, and what has come is kept.
+
+        A POST goes on: cut off, nobody could tell what became of it.
+        """
+        self._stopping = True
+        for get in self._gets:
+            if not get.expired():
+                get.reschedule(0.0)
 
     async def make(self, call: Call, job: Job | None) -> None:
         """Make a reserved call and commit what it came to."""
+        reach(f"{call.kind}.reserved")
         try:
             outcome = await self._reach_upstream(call, job)
         except Exception as error:
             log.error("a call failed in an unplanned way", call=call.id, exc_info=error)
             outcome = Outcome(_UNPLANNED[call.kind], type(error).__name__)
+        reach(f"{call.kind}.answered")
         await self.settle(call, job, outcome)
 
     async def settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
@@ -81,6 +98,7 @@ class Calls:
             await self._settle(call, job, outcome)
         except StateConflict:
             await self._settle_otherwise(call, job, outcome)
+        reach(f"{call.kind}.settled")
         if job is not None and job.input_sha256 is not None:
             self._inputs.free(job.input_sha256, self._ledger.needs_input)
 
@@ -146,14 +164,30 @@ class Calls:
 
     async def _reach_upstream(self, call: Call, job: Job | None) -> Outcome:
         if job is None:
-            return await self._upstream.probe(f"video_{token_hex(16)}")  # an id that can't exist
+            upstream_id = f"video_{token_hex(16)}"  # one that can't exist
+            return await self._unless_stopped(self._upstream.probe(upstream_id))
         match call.kind:
             case Kind.SUBMIT:
                 return await self._submit(job)
             case Kind.POLL:
-                return await self._upstream.poll(job.upstream_id or "")
+                return await self._unless_stopped(self._upstream.poll(job.upstream_id or ""))
             case Kind.DOWNLOAD:
                 return await self._download(job)
+
+    async def _unless_stopped(self, get: Coroutine[None, None, Outcome]) -> Outcome:
+        """What a GET comes to, or that it was cut off."""
+        try:
+            async with asyncio.timeout(None) as under_way:
+                if self._stopping:
+                    get.close()
+                    raise TimeoutError
+                self._gets.add(under_way)
+                try:
+                    return await get
+                finally:
+                    self._gets.discard(under_way)
+        except TimeoutError:
+            return Outcome(Verdict.INTERRUPTED, "the gateway is being stopped")
 
     async def _submit(self, job: Job) -> Outcome:
         if job.input_sha256 is None:
@@ -168,7 +202,8 @@ class Calls:
     async def _download(self, job: Job) -> Outcome:
         try:
             part = await self._videos.begin(job.id)
-            outcome = await self._upstream.download(job.upstream_id or "", part)
+            download = self._upstream.download(job.upstream_id or "", part)
+            outcome = await self._unless_stopped(download)
             await part.flush()
             if outcome.verdict is not Verdict.FETCHED:
                 return outcome

@@ -48,8 +48,9 @@ class Dispatcher:
         self._changed.set()
 
     def stop(self) -> None:
-        """Reserve no call from now on; those under way go on."""
+        """Reserve no call from now on, and cut off those that can be made again."""
         self._stopping = True
+        self._calls.stop()
         self._changed.set()
 
     async def run(self) -> None:
@@ -129,7 +130,7 @@ class Dispatcher:
             ],
             to_fetch=to_fetch,
             head=head.id if head else None,
-            room=head is None or self._has_room(len(book.tasks) + 1),
+            room=head is None or self._has_room(live.unfinished() + 1),
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
             head_due=live.head_due() if head is None else math.inf,

@@ -10,6 +10,7 @@ from gateway.config import Content
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.errors import LedgerFull, StateConflict
+from gateway.failpoint import reach
 from gateway.job import Job
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.restart import seen
@@ -76,7 +77,7 @@ class Janitor:
 
     async def _make_room(self) -> None:
         """Drop the oldest videos that were fetched. Never one that nobody has: submits wait."""
-        coming = 1 + sum(len(book.tasks) for book in self._ledger.live.books.values())
+        coming = 1 + self._ledger.live.unfinished()
         if self._videos.has_room(coming):
             return
         for job in self._ledger.kept_and_fetched(BATCH):
@@ -91,5 +92,7 @@ class Janitor:
             await self._ledger.commit(note(job, {"content_gone": True, "content_lost": False}))
         except StateConflict:
             return
+        reach("janitor.marked")
         await self._videos.remove(job.id)
+        reach("janitor.removed")
         log.info("content dropped", job=job.id, why=why)

@@ -15,6 +15,7 @@ from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.engine.calls import Calls
 from gateway.errors import NotAVideo
+from gateway.failpoint import reach
 from gateway.job import Kind, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import move
@@ -37,12 +38,14 @@ async def recover(
             job = ledger.live.find(call.job_id) if call.job_id else None
             lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED
             await account_calls.settle(call, job, Outcome(lost, "the gateway was stopped"))
+            reach("recover.settled")
     for job in list(ledger.live.fetching()):
         try:
             stored = await videos.recover(job.id)
         except NotAVideo:
             continue
         if stored is not None:
+            reach("recover.adopted")
             outcome = Outcome(Verdict.FETCHED, sha256=stored.sha256, size=stored.size)
             done = completed(outcome, clock.wall())
             await ledger.commit(move(job, done.to, done.changes))
@@ -50,6 +53,7 @@ async def recover(
     for key in await videos.sweep(_Wanted(ledger)):
         log.info("content belonged to no job", job=key)
     inputs.free_unneeded(ledger.needs_input)
+    reach("recover.done")
 
 
 class _Wanted:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import LedgerBroken, LedgerError, LedgerFull, StartError
+from gateway.failpoint import reach
 from gateway.ledger.schema import HEAD
 
 FILE = "ledger.sqlite"
@@ -93,6 +94,7 @@ def _migrate(engine: Engine) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = conn
         command.upgrade(config, "head")
+        reach("ledger.migrated")
 
 
 def copy_ledger(folder: Path, target: Path) -> None:

@@ -164,6 +164,10 @@ class Live:
         lost = (job for job in self.lost.values() if job.account == book.account.name)
         return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
 
+    def unfinished(self) -> int:
+        """Videos that may still need room on the disk, of all accounts."""
+        return sum(len(book.tasks) for book in self.books.values())
+
     def fetching(self) -> Iterator[Job]:
         """Jobs whose content is on its way here."""
         return (job for job in self.jobs.values() if job.state is State.FETCHING)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.errors import LedgerBroken, StateConflict
+from gateway.failpoint import reach
 from gateway.ledger.database import translate
 from gateway.ledger.transitions import Change, Transition
 
@@ -113,6 +114,8 @@ class Writer:
                     work.error = error
                 else:
                     savepoint.commit()
+            reach("commit.written")
+        reach("commit.done")
 
     def _disconnect(self) -> None:
         if self._conn is not None:

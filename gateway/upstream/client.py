@@ -21,6 +21,7 @@ import orjson
 
 from gateway.config import AccountSettings, Timeouts
 from gateway.errors import NotAVideo
+from gateway.failpoint import reach
 from gateway.job import Job
 from gateway.outcome import Outcome, Verdict
 from gateway.upstream.dialects import (
@@ -292,6 +293,7 @@ class _Upload(httpx.AsyncByteStream):
         self.ended = True
         if held is not None:
             yield held
+        reach("submit.sent")
 
 
 async def _read_answer(response: httpx.Response, wall: float, key: str) -> Answer:

@@ -87,7 +87,9 @@ class Stack:
             [server]
             port = {self.port}
             data_dir = "{self.data}"
-            grace = 5.0
+            grace = 12.0
+            [timeouts]
+            submit = 10.0
             [auth]
             mode = "{self.mode}"
             [[accounts]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .callers import Caller
+from .callers import Caller, metric
 from .conftest import Join, Launch
 from .stack import Stack, until
 
@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The Sora API is scheduled:DeprecationWarning"),
 ]
 
+CALLS = "video_gateway_upstream_calls_total"
 COMPLETED = "SELECT id FROM jobs WHERE state = 'completed'"
 
 
@@ -76,7 +77,7 @@ async def test_it_has_every_job_and_video_from_before_it_began(
             waiting = [i for i in jobs_before if videos[i].json()["queue_position"] is not None]
             assert waiting
             assert client.delete(f"/{waiting[0]}").json()["deleted"] is True
-            await asyncio.sleep(1)
+            await until(lambda: metric(restored, CALLS) >= 1)  # and reached nobody
             standing = [client.get(f"/{video_id}").json() for video_id in waiting[1:]]
             assert {video["error"] is None for video in standing} <= {True}
         assert (

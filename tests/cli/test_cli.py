@@ -26,11 +26,13 @@ CONFIG = """
 [server]
 port = 0
 data_dir = "{data}"
-grace = 2
+grace = 12
 [[accounts]]
 base_url = "{url}"
 period = 0.3
 guard = 0.05
+[timeouts]
+submit = 10
 [polling]
 interval = 0.15
 expected = 0.3
@@ -145,14 +147,14 @@ class TestCheck:
         assert command("check").returncode == 0
 
     def test_a_line_for_each_problem(self, command: Command, config: Path) -> None:
-        wrong = "expected = 9000.0\n[timeouts]\npoll = -1\nnonsense = 1\n"
+        wrong = "expected = 9000.0\n[limits]\nqueued = -1\nnonsense = 1\n"
         config.write_text(config.read_text().replace("expected = 0.3\n", wrong))
         done = command("check", "--config", config)
         assert done.returncode == 2
         assert done.stdout == ""
         lines = done.stderr.splitlines()
         assert all(line.startswith("video-gateway: ") for line in lines)
-        for problem in ("timeouts.poll", "timeouts.nonsense"):
+        for problem in ("limits.queued", "limits.nonsense"):
             assert sum(problem in line for line in lines) == 1
 
     @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ async def test_what_a_crash_left_half_way_is_swept(tmp_path: Path, store: InputS
     assert names(tmp_path) == [SHA256]
 
 
+async def test_a_stray_folder_is_no_image_and_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "inputs" / "lost+found").mkdir(parents=True)
+    store = InputStore(tmp_path, 10**7)
+    await spool(store)
+    store.free_unneeded(lambda _sha256: False)
+    assert names(tmp_path) == ["lost+found"]
+
+
 async def test_a_disk_that_refuses_leaves_nothing(
     tmp_path: Path, store: InputStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

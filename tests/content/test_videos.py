@@ -340,3 +340,45 @@ async def test_a_video_that_can_not_be_read_now_is_not_taken_for_lost(
     monkeypatch.setattr("builtins.open", no_descriptors)
     with pytest.raises(StoreUnreadable):
         disk.fetch(MODE_BINARY, "ab/video-1.mp4", None, read=True)
+
+
+@pytest.mark.parametrize("name", ["videos", "parts"])
+def test_a_file_where_its_folder_should_be_ends_the_start(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(StartError, match="can't be used: ") as refused:
+        opened(tmp_path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+async def test_an_index_that_is_full_refuses_for_now(tmp_path: Path, store: VideoStore) -> None:
+    """The download is made again: what was renamed meanwhile is swept at the next start."""
+    await keep(store, "video_1")
+    (pages,) = store._cache._sql("PRAGMA page_count").fetchone()
+    store._cache._sql(f"PRAGMA max_page_count = {pages}").fetchone()
+    long = "video_" + "x" * 9000  # a row that needs a page of its own
+    with pytest.raises(OSError, match=r"the index of videos refuses: database or disk is full"):
+        store._adopt(long[:200], await made(store, tmp_path), "0" * 64 * 200)
+    store._cache._sql("PRAGMA max_page_count = 1000000").fetchone()
+    assert (await keep(store, "video_2")).sha256 == SHA256
+
+
+async def test_an_index_that_is_locked_refuses_for_now(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store._cache._timeout = 0.01
+    store._cache.close()
+    with closing(index(tmp_path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match="the index of videos refuses"):
+            await keep(store, "video_1")
+        other.execute("ROLLBACK")
+    assert (await keep(store, "video_1")).sha256 == SHA256
+    store.close()
+
+
+async def made(store: VideoStore, folder: Path) -> Path:
+    """A finished download."""
+    part = await store.begin("another")
+    await part.restart(None)
+    await part.write(VIDEO)
+    await part.seal(length_known=False)
+    return part.path

@@ -13,6 +13,7 @@ from gateway.ledger.operator import pause_account
 from gateway.ledger.transitions import settle
 
 from .bench import ACCOUNT, WALL, accepted, ended_unknown, moved, reserve_submit, reserved
+from .conftest import MakeLedger
 
 
 async def test_the_queue_is_in_the_order_of_acceptance(ledger: Ledger) -> None:
@@ -160,3 +161,11 @@ async def test_overdue_is_longer_than_max_wait(ledger: Ledger) -> None:
     assert book.overdue(WALL + 600, 600) == 0
     assert book.overdue(WALL + 601, 600) == 1
     assert ledger.live.jobs[job.id] == replace(job)
+
+
+async def test_videos_of_all_accounts_may_need_room(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger(windows={"one": 61.0, "two": 61.0})
+    for number, account in enumerate(("one", "two", "two")):
+        await accepted(ledger, number, state=State.RUNNING, account=account)
+    await accepted(ledger, 3)
+    assert ledger.live.unfinished() == 3

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from gateway.errors import LedgerBroken, LedgerFull, StateConflict
-from gateway.job import Job, JobMoved, State
+from gateway.job import Event, Job, JobMoved, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import Change, Transition, accept, move
 from gateway.ledger.writer import LARGEST_GROUP
@@ -188,6 +188,35 @@ async def test_closing_commits_what_waits(ledger: Ledger, tmp_path: Path) -> Non
     await ledger.close()
     assert len(await asyncio.gather(*jobs, busy)) == 10
     assert query(tmp_path, "SELECT count(*) FROM jobs") == [(9,)]
+
+
+async def test_nothing_is_committed_after_closing(ledger: Ledger, tmp_path: Path) -> None:
+    await accepted(ledger)
+    await ledger.close()
+    with pytest.raises(LedgerBroken, match="has been closed"):
+        await accepted(ledger, 2)
+    assert query(tmp_path, "SELECT count(*) FROM jobs") == [(1,)]
+
+
+async def test_a_listener_that_fails_ends_the_process_and_nobody_waits_for_ever(
+    ledger: Ledger, broken: list[LedgerBroken], tmp_path: Path
+) -> None:
+    def fail(event: Event) -> None:
+        if isinstance(event, JobMoved) and event.job.id == "video_2":
+            raise RuntimeError("a listener of ours")
+
+    ledger.listen(fail)
+    gate = Gate()
+    busy = asyncio.create_task(ledger.commit(gate))
+    jobs = [asyncio.create_task(accepted(ledger, number)) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    await gate.lift()
+    async with asyncio.timeout(10):
+        await asyncio.gather(busy, *jobs)
+    assert query(tmp_path, "SELECT count(*) FROM jobs") == [(3,)]
+    assert [str(each) for each in broken] == [
+        "a committed change could not be shown: RuntimeError('a listener of ours')"
+    ]
 
 
 async def test_nothing_is_committed_before_the_writer_has_been_started(
