@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes at once")
     parser.add_argument("--mutant", default="", help="a broken version, by its name")
+    parser.add_argument("--until-broken", action="store_true", help="end with the first violation")
     parser.add_argument("--log", action="store_true", help="say what happens")
     asked = parser.parse_args()
     sys.path.insert(0, str(TESTS))  # the other tests' stage
@@ -39,11 +40,12 @@ def main() -> int:
 
     began = time.monotonic()
     totals: Counter[str] = Counter()
-    hours, broken = 0.0, 0
+    hours, broken, seeds_run = 0.0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), asked.hours / asked.seeds, asked.log)
         seeds = range(asked.first, asked.first + asked.seeds)
         for verdict in runner.run(seeds, asked.workers):
+            seeds_run += 1
             hours += verdict.hours
             totals.update(verdict.figures)
             told = ", ".join(f"{int(value)} {name}" for name, value in verdict.figures.items())
@@ -53,8 +55,10 @@ def main() -> int:
             for line in verdict.broken:
                 broken += 1
                 print(f"  BROKEN {line}", flush=True)
+            if broken and asked.until_broken:
+                break
     told = ", ".join(f"{int(value)} {name}" for name, value in totals.items())
-    print(f"{asked.seeds} seeds, {hours:.0f} simulated hours, {told}")
+    print(f"{seeds_run} seeds, {hours:.0f} simulated hours, {told}")
     print(f"{broken} violations, {time.monotonic() - began:.0f} s")
     return 1 if broken else 0
 

@@ -12,21 +12,19 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-SLOWEST_WORK = 0.05
-"""Seconds that work handed to a thread takes at most."""
-
 
 class Crash(BaseException):
     """The process is gone."""
 
 
 class VirtualLoop(base_events.BaseEventLoop):
-    """`chance` decides how long threads take. Time begins at `start` and passes between steps
-    only.
+    """`chance` decides how long threads take, `slowest` seconds at most. Time begins at `start` and
+    passes between steps only.
     """
 
-    def __init__(self, chance: Random, start: float) -> None:
+    def __init__(self, chance: Random, start: float, slowest: float) -> None:
         super().__init__()
+        self._slowest = slowest
         self._now = start
         self._chance = chance
         self.fuse: int | None = None
@@ -78,7 +76,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         return done
 
     def _work(self) -> float:
-        return self._chance.random() ** 4 * SLOWEST_WORK
+        return self._chance.random() ** 4 * self._slowest
 
 
 Result = tuple[Any, BaseException | None]

@@ -81,11 +81,14 @@ class Provider:
     """Limits that were broken, in words."""
     fast: bool = False
     """Whether videos take a minute instead of minutes."""
+    began: Callable[[str], None] = lambda _kind: None
+    """Told the kind of each call as it begins."""
 
     def visit(self, kind: str, task: str | None, fault: str | None) -> Visit:
         """Somebody begins to call."""
         visit = Visit(len(self.visits) + 1, kind, task, self.now(), fault)
         self.visits.append(visit)
+        self.began(kind)
         return visit
 
     def arrive(self, visit: Visit) -> bool:

@@ -83,7 +83,7 @@ class World:
         self.crashes: list[float] = []
         self.power_cuts = self.stops = self.pauses = 0
         self.by = chance.choice(("arrival", "end"))
-        self.requests = chance.randint(3, 10)
+        self.requests = chance.choice((3, 4, 6, 10))
         self.concurrent = chance.randint(2, 5)
         self.machine = Machine(self.now)
         self.machine.boot()
@@ -91,7 +91,10 @@ class World:
             Random(f"upstream {seed}"), self.now, self.requests, 60.0, self.concurrent, self.by,
             fast=chance.random() < 0.3,
         )  # fmt: skip
+        self.provider.began = self._call_began
+        self._crash_at: str | None = None
         self.faults = plan(Random(f"faults {seed}"), BEGINS, hours)
+        self._slowest_disk = chance.choice((0.05, 0.05, 3.0))
         self.leaks: list[str] = []
         key = new_key()
         wishes = list(self._wishes(hours))
@@ -136,7 +139,7 @@ class World:
         """One life. Whether it was the last: all is over and was looked at again."""
         self.lives += 1
         self._log(f"{self._hour()} life {self.lives} begins")
-        loop = VirtualLoop(self.chance, start=self.now())
+        loop = VirtualLoop(self.chance, self.now(), self._slowest_disk)
         self._skew = 0.0
         self._loop = loop
         asyncio.set_event_loop(loop)
@@ -157,7 +160,7 @@ class World:
             self._log(f"{self._hour()} {'power cut' if power_cut else 'kill -9'}")
         if done:
             return True
-        self._last += self.chance.choice((0.5, 5.0, 30.0, 90.0, 600.0))
+        self._last += self.chance.choice((0.5, 0.5, 5.0, 30.0, 90.0, 600.0))
         root = self._folder / f"life-{self.lives}"
         assert self._disk is not None
         self._disk.leave(self._root, root, power_cut)
@@ -212,13 +215,14 @@ class World:
         """What befalls the machine in this life, until an orderly stop ends it."""
         chance, machine = self.chance, self.machine
         while True:
-            await asyncio.sleep(chance.expovariate(1 / 1500))
+            await asyncio.sleep(chance.expovariate(1 / 900))
             if self.now() > self._ends:
                 machine.faults.full, machine.faults.fails = False, 0.0
                 await asyncio.sleep(DRAIN * 10)
-            match chance.choice(("crash", "crash", "stop", "pause", "clock", "full", "io", "sync")):
+            match chance.choice(("crash",) * 5 + ("stop", "pause", "clock", "full", "io", "sync")):
                 case "crash":
-                    self._loop.fuse = chance.randint(0, 400)  # type: ignore[union-attr]
+                    self._crash_at = chance.choice(("submit", "poll", "download", "now"))
+                    self._call_began("now")
                 case "stop":
                     return
                 case "pause":
@@ -232,6 +236,13 @@ class World:
                     machine.faults.fails = chance.choice((0.0, 0.0, 0.1, 0.5))
                 case "sync":
                     machine.faults.broken_sync = True
+
+    def _call_began(self, kind: str) -> None:
+        """Crash within the next steps, if it was planned for such a call."""
+        if kind == self._crash_at and self._loop is not None:
+            self._crash_at = None
+            self._loop.fuse = self.chance.choice((3, 10, 30, 100, 400))
+            self._loop.fuse = self.chance.randint(0, self._loop.fuse)
 
     async def _until_over(self) -> None:
         """Until every wish is, and the faults are, or it has taken too long."""
@@ -278,12 +289,12 @@ class World:
 
     def _wishes(self, hours: float) -> Any:
         chance = Random(f"wishes {self.seed}")
-        rate = chance.choice((4, 10, 25))
+        rate = chance.choice((4, 10, 25, 40))
         at, number = BEGINS, 0
         while (at := at + chance.expovariate(rate / 3600)) < BEGINS + hours * 3600:
             number += 1
             deletes = chance.random() < 0.15
-            after = chance.choice((0.0, 0.001, 0.02, 1.0, 60.0, 250.0, 300.0, 4000.0))
+            after = chance.choice((0.0, 0.02, chance.uniform(0, 600), 250.0, 4000.0))
             yield Wish(
                 number,
                 f"wish {number} of seed {self.seed}",
@@ -293,7 +304,7 @@ class World:
                 delete_after=after if deletes else None,
             )
             if chance.random() < 0.1:
-                at -= chance.uniform(0, 60)  # some come together
+                at -= chance.uniform(0, 600)  # some come together
 
     def _hour(self) -> str:
         return f"{(self.now() - BEGINS) / 3600:8.4f} h"
