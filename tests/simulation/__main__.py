@@ -36,10 +36,12 @@ def main() -> int:
 
     if asked.mutant:
         put_in_place(MUTANTS[asked.mutant])
+    from .faults import OF
     from .run import Runner
 
     began = time.monotonic()
     totals: Counter[str] = Counter()
+    faults: Counter[str] = Counter({f"{kind} {name}": 0 for kind in OF for name in OF[kind]})
     hours, broken, seeds_run = 0.0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), asked.hours / asked.seeds, asked.log)
@@ -48,6 +50,7 @@ def main() -> int:
             seeds_run += 1
             hours += verdict.hours
             totals.update(verdict.figures)
+            faults.update(verdict.faults)
             told = ", ".join(f"{int(value)} {name}" for name, value in verdict.figures.items())
             print(
                 f"seed {verdict.seed}: {verdict.hours:.1f} h, {told}, {verdict.digest}", flush=True
@@ -59,6 +62,7 @@ def main() -> int:
                 break
     told = ", ".join(f"{int(value)} {name}" for name, value in totals.items())
     print(f"{seeds_run} seeds, {hours:.0f} simulated hours, {told}")
+    print("faults met:", ", ".join(f"{name}: {times}" for name, times in sorted(faults.items())))
     print(f"{broken} violations, {time.monotonic() - began:.0f} s")
     return 1 if broken else 0
 

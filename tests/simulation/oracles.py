@@ -140,7 +140,7 @@ def _deleted_in_time(wish: Wish, submits: list[Visit]) -> Iterator[str]:
     """What was deleted before it was sent is never sent."""
     if wish.deleted is not None:
         for visit in submits:
-            if visit.sent > wish.deleted + 1:
+            if visit.sent > wish.deleted:
                 yield f"{wish.prompt}: deleted, and then sent as call {visit.number}"
 
 

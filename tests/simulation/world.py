@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -56,6 +57,8 @@ class Verdict:
     digest: str = ""
     broken: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    """How often each fault was met, by kind of call."""
 
 
 class World:
@@ -122,6 +125,9 @@ class World:
         for visit in self.provider.visits:
             told.update(repr(visit).encode())
         verdict.digest = sha256(told.digest()).hexdigest()[:16]
+        verdict.faults = Counter(
+            f"{visit.kind} {visit.fault}" for visit in self.provider.visits if visit.fault
+        )
         wishes = self.callers.wishes
         verdict.figures = {
             "jobs": sum(wish.id is not None for wish in wishes),
