@@ -39,71 +39,88 @@ MUTANTS = {
             "return math.inf if place.ended is None else",
             "return -math.inf if place.ended is None else",
         ),
+        seed=2,
     ),
     "forget the stamps at restart": _mutant(
         "ledger.restart",
         ("recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)",
          "recent = calls.c.touched & calls.c.ended.is_(None)"),
+        seed=4,
     ),
     "forget the period after another boot": _mutant(
-        "ledger.restart", ("start + windows.get(name, 0.0)", "start")
+        "ledger.restart", ("start + windows.get(name, 0.0)", "start"),
+        seed=19,
     ),
     "retry a read timeout": _mutant(
         "upstream.client",
         ("verdict = Verdict.UNKNOWN if body.ended else Verdict.CUT_OFF",
          "verdict = Verdict.CUT_OFF"),
+        seed=7,
     ),
     "send again what was being sent at a crash": _mutant(
         "engine.recovery",
         ("lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED",
          "lost = Verdict.INTERRUPTED if call.kind is not Kind.SUBMIT else Verdict.CUT_OFF"),
+        seed=1,
     ),
     "say completed before the fsync": _mutant(
-        "content.part", ("        self._disk.sync(self.path)\n", "")
+        "content.part", ("        self._disk.sync(self.path)\n", ""),
+        seed=2,
     ),
     "forget the fsync of a folder": _mutant(
-        "content.disk", ("        self.sync(target.parent)\n", "")
+        "content.disk", ("        self.sync(target.parent)\n", ""),
+        seed=2,
     ),
     "drop the state guard": _mutant(
         "ledger.transitions",
         ("update(table).where(table.c.id == job.id, table.c.state == job.state)",
          "update(table).where(table.c.id == job.id)"),
+        seed=15,
     ),
     "free a place when the answer begins": _mutant(
         "policy.window",
         ("return math.inf if place.ended is None else _add(place.ended, rule.period, rule.guard)",
          "return _add(place.reserved, rule.period, rule.guard)"),
+        seed=2,
     ),
     "trust the wall clock": _mutant(
-        "clock", ("return self.since_boot() + self._offset", "return self.wall()")
+        "clock", ("return self.since_boot() + self._offset", "return self.wall()"),
+        seed=4,
     ),
     "trust any answer": _mutant(
         "upstream.dialects",
         ('        return Outcome(Verdict.UNKNOWN, f"{answer.status} without an id")',
          '        return Outcome(Verdict.UNAVAILABLE, f"{answer.status} without an id")'),
+        seed=4,
     ),
     "submit in doubt": _mutant(
-        "policy.dispatch", ("        and view.account.doubt is None\n", "")
+        "policy.dispatch", ("        and view.account.doubt is None\n", ""),
+        seed=1,
     ),
     "give a ghost's slot back at once": _mutant(
-        "policy.verdicts", ("return now + rule.max_wait if unknown else None", "return None")
+        "policy.verdicts", ("return now + rule.max_wait if unknown else None", "return None"),
+        seed=4,
     ),
     "follow any redirect": _mutant(
         "upstream.client",
         ('return url.scheme == "https" and url.host in self._content_hosts and not ours',
          "return True"),
+        seed=6,
     ),
     "store what came": _mutant(
         "upstream.client",
         ("            if total is not None and sink.offset != total:",
          "            if False and total is not None:"),
+        seed=6,
     ),
     "let an outage end a job": _mutant(
         "policy.verdicts",
         ("ttl if outcome.verdict is Verdict.ABSENT else ttl + LONGEST_OUTAGE", "ttl"),
+        seed=7,
     ),
     "poll when it pleases": _mutant(
-        "policy.polling", ("rule.interval * (2 if overdue else 1)", "rule.interval / 2")
+        "policy.polling", ("rule.interval * (2 if overdue else 1)", "rule.interval / 2"),
+        seed=1,
     ),
 }  # fmt: skip
 """What a tired evening might make of it, by name."""

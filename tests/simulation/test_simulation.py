@@ -1,4 +1,4 @@
-"""The simulation itself: it is the same whenever it is run, it holds, and it finds out what is broken.
+"""The simulation itself: a seed is a run repeated, nothing breaks, what is broken is found out.
 
 python -m tests.simulation --hours 3000 --seeds 1000
 """
