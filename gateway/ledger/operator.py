@@ -55,9 +55,12 @@ def adopt(
     named = schema.accounts.c.name == account
     if conn.execute(select(schema.accounts).where(named)).first() is None:
         raise Refused(f"the ledger does not know account {account!r}: serve with it once")
-    known = (jobs.c.account == account) & (jobs.c.upstream_id == job.upstream_id)
-    if (taken := conn.execute(select(jobs.c.id).where(known)).scalar()) is not None:
-        raise Refused(f"{job.upstream_id} is the task of {taken} already")
+    calls = schema.calls
+    of_a_job = (jobs.c.account == account) & (jobs.c.upstream_id == job.upstream_id)
+    of_a_call = (calls.c.account == account) & (calls.c.upstream_id == job.upstream_id)
+    for known in (select(jobs.c.id).where(of_a_job), select(calls.c.job_id).where(of_a_call)):
+        if (taken := conn.execute(known).scalar()) is not None:
+            raise Refused(f"{job.upstream_id} is, or was, the task of {taken}")
     old = None
     if of is not None:
         old = _failed(conn, of)

@@ -196,7 +196,8 @@ def settle(
     end["slot_until"] = slot_until
     ended = replace(call, **end)
     open_one = (schema.calls.c.id == call.id) & schema.calls.c.ended.is_(None)
-    result = conn.execute(update(schema.calls).where(open_one).values(end))
+    task = {"upstream_id": changes.get("upstream_id")}  # unique: it is never another job's again
+    result = conn.execute(update(schema.calls).where(open_one).values(end | task))
     if result.rowcount != 1:
         raise StateConflict(f"call {call.id} has ended already")
     named = schema.accounts.c.name == call.account

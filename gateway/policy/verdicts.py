@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.job import Job, Kind, State
-from gateway.outcome import SANE, Outcome, Verdict
+from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.retry import backoff
 
@@ -121,14 +121,15 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
                 "upstream_lost_task", "Upstream accepted this video and no longer knows it."
             )
         case Verdict.MISSING:
-            polled["misses"] = job.misses + 1
+            return Move(State.RUNNING, polled | {"misses": job.misses + 1})
         case Verdict.OBSERVED:
             polled["misses"] = 0
             polled["in_progress"] = job.in_progress or outcome.in_progress
             polled["progress"] = max(job.progress, outcome.progress or 0)
         case verdict if verdict in _OF_THE_ACCOUNT:
             return Move(State.RUNNING, polled)  # it tells of the account, nothing of the task
-    patience = rule.task_life if outcome.verdict in SANE else rule.task_life + LONGEST_OUTAGE
+    unfinished = outcome.verdict is Verdict.OBSERVED  # else nobody has said so
+    patience = rule.task_life if unfinished else rule.task_life + LONGEST_OUTAGE
     if job.submitted is not None and now - job.submitted > patience:
         minutes = rule.task_life / 60
         return _fail(

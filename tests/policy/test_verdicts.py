@@ -287,10 +287,9 @@ def test_no_task_dies_of_an_outage_but_of_one_that_lasts_a_day(verdict: Verdict)
     assert told == [State.RUNNING, State.FAILED]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.OBSERVED, Verdict.MISSING])
-def test_past_its_life_a_task_has_failed(verdict: Verdict) -> None:
+def test_past_its_life_a_task_that_is_not_finished_has_failed() -> None:
     old = replace(JOB, submitted=NOW - RULE.task_life - 1)
-    step = after_poll(old, Outcome(verdict), NOW, RULE)
+    step = after_poll(old, Outcome(Verdict.OBSERVED), NOW, RULE)
     assert step.changes["error_code"] == "generation_timeout"
 
 

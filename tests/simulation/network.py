@@ -44,6 +44,8 @@ class Network(httpx.AsyncBaseTransport):
         kind = "download" if path[-1] == "content" else kind
         fault = self._faults.of(kind, self._provider.now())
         visit = self._provider.visit(kind, path[3] if len(path) > 3 else None, fault)
+        if (task := self._provider.tasks.get(visit.task or "")) is not None:
+            task.known = True
         if request.headers.get("authorization") != KEY:
             self._provider.broken.append(f"call {visit.number}: without the right key")
         await self._connect(request, visit)
@@ -149,9 +151,9 @@ class Network(httpx.AsyncBaseTransport):
             answer = provider.submit(visit, visit.prompt or "")
             if fault == "no_id":
                 return reply({"status": "submitted"})
-            if fault == "repeated_id" and provider.tasks:
-                body = json.loads(answer.body)
-                return reply(body | {"id": next(iter(provider.tasks))})
+            before = next((task.id for task in provider.tasks.values() if task.known), None)
+            if fault == "repeated_id" and before is not None:
+                return reply(json.loads(answer.body) | {"id": before})
         elif visit.kind == "poll":
             answer = self._odd_poll(visit, provider.poll(visit.task or ""))
         else:
@@ -166,7 +168,7 @@ class Network(httpx.AsyncBaseTransport):
         chance, body = self._chance, json.loads(answer.body)
         task = self._provider.tasks.get(visit.task or "")
         match visit.fault:
-            case "backwards" if task is not None and task.told >= 0:
+            case "backwards" if task is not None and task.seen_over:
                 return reply(body | {"status": "in_progress", "progress": 3})
             case "unknown_word" if body.get("status") == "in_progress":
                 return reply(body | {"status": chance.choice(("dreaming", "", "preprocessing"))})
@@ -180,7 +182,9 @@ class Network(httpx.AsyncBaseTransport):
     def _content(self, request: httpx.Request, visit: Visit) -> Answer:
         content = self._provider.content(visit.task or "")
         task = self._provider.tasks.get(visit.task or "")
-        if content is None or task is None or visit.fault == "not_yet_there":
+        if content is None or task is None:
+            return refusal(404, "no such content")
+        if visit.fault == "not_yet_there" and self._provider.now() < task.ends + 600:
             return refusal(404, "no such content")
         etag = f'"{task.id}"'
         headers = {"content-type": "video/mp4", "content-length": str(len(content)), "etag": etag}
@@ -235,6 +239,9 @@ class Network(httpx.AsyncBaseTransport):
 
     def end(self, visit: Visit, whole: bool) -> None:
         self._provider.end(visit, whole)
+        task = self._provider.tasks.get(visit.task or "")
+        if whole and visit.fault is None and task is not None:
+            task.seen_over = task.seen_over or task.told >= 0
 
 
 class _Stream(httpx.AsyncByteStream):

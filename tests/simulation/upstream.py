@@ -34,6 +34,10 @@ class Task:
     expires: float
     told: float = -1.0
     """When somebody was first told that it is over."""
+    seen_over: bool = False
+    """Whether that was heard, too."""
+    known: bool = False
+    """Whether its id was ever heard."""
 
 
 @dataclass

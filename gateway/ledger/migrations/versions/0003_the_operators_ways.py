@@ -11,7 +11,9 @@ branch_labels = None
 depends_on = None
 
 _TO_CALLS = """
-    UPDATE calls SET slot_until = (SELECT slot_until FROM jobs WHERE jobs.id = calls.job_id)
+    UPDATE calls SET
+        slot_until = (SELECT slot_until FROM jobs WHERE jobs.id = calls.job_id),
+        upstream_id = (SELECT upstream_id FROM jobs WHERE jobs.id = calls.job_id)
     WHERE id IN (SELECT max(id) FROM calls WHERE kind = 'submit' GROUP BY job_id)
 """
 
@@ -27,7 +29,10 @@ def upgrade() -> None:
     op.add_column("boots", sa.Column("seen", sa.Float(), nullable=True))
 
     op.add_column("calls", sa.Column("slot_until", sa.Float(), nullable=True))
+    op.add_column("calls", sa.Column("upstream_id", sa.String(length=200), nullable=True))
     op.execute(_TO_CALLS)
+    ids = ["account", "upstream_id"]
+    op.create_index("ix_calls_upstream_id", "calls", ids, unique=True)
     op.create_index("ix_calls_job_id", "calls", ["job_id"])
     op.create_index("ix_calls_slot_until", "calls", ["slot_until"])
 
