@@ -25,6 +25,7 @@ class Disk:
 
     def __init__(self, broken: Callable[[OSError], None] = _ignore) -> None:
         self._broken = broken
+        self._made: set[Path] = set()
 
     def write(self, path: Path, data: bytes) -> None:
         """A file that holds `data` and nothing else. Not durable."""
@@ -50,10 +51,13 @@ class Disk:
             os.close(descriptor)
 
     def make_folder(self, path: Path) -> None:
-        """A folder with a durable name; it may be there already."""
-        if not path.is_dir():
+        """A folder with a durable name. One that is there may have been left by a crash before its
+        name was durable, so each process sees to it once.
+        """
+        if path not in self._made:
             path.mkdir(exist_ok=True)
             self.sync(path.parent)
+            self._made.add(path)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name, durably. Whatever bore that name is gone."""

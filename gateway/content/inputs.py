@@ -29,7 +29,9 @@ class InputStore:
         self._folder = folder / "inputs"
         self._max_bytes = max_bytes
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._disk.make_folder(self._folder)
+            self._disk.sync(self._folder)  # an image may have been renamed just before a crash
             for path in self._folder.glob("*.tmp"):  # left by a crash: nothing was accepted with it
                 path.unlink()
             files = [path for path in self._folder.iterdir() if path.is_file()]

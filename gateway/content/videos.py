@@ -63,8 +63,9 @@ class VideoStore:
         self._largest = TYPICAL
         self._checked: set[str] = set()
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
-            self._folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._disk.make_folder(self._parts)
+            self._disk.make_folder(self._folder)
             self._cache = diskcache.Cache(
                 str(self._folder),
                 disk=_VideoDisk,

@@ -52,14 +52,16 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
         self._conn: Connection | None = None
         self._closed = False
+        self._failed: LedgerBroken | None = None
+        """Why nothing is committed any more: the process is about to end."""
 
     async def commit(self, transition: Transition) -> Change:
         """Run `transition` and return its change once it is durable. Raises LedgerError.
 
         Cancelling the wait does not take the work back: it may be committed all the same.
         """
-        if self._closed:
-            raise LedgerBroken("the ledger has been closed")
+        if self._closed or self._failed:
+            raise self._failed or LedgerBroken("the ledger has been closed")
         loop = asyncio.get_running_loop()
         work = _Work(transition, loop.create_future())
         self._waiting.append(work)
@@ -79,18 +81,22 @@ class Writer:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            most = min(len(self._waiting), LARGEST_GROUP)
-            group = [self._waiting.popleft() for _ in range(most)]
-            await loop.run_in_executor(self._thread, self._run, group)
-            self._hand_back(group)
-        self._working = None
+        try:
+            while self._waiting:
+                most = min(len(self._waiting), LARGEST_GROUP)
+                group = [self._waiting.popleft() for _ in range(most)]
+                await loop.run_in_executor(self._thread, self._run, group)
+                self._hand_back(group)
+        finally:
+            self._working = None
 
     def _run(self, group: list[_Work]) -> None:
         try:
+            if self._failed is not None:
+                raise self._failed
             self._run_together(group)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            problem = translate(error)
+            problem = error if isinstance(error, LedgerBroken) else translate(error)
             for work in group:
                 work.error = problem
 
@@ -124,7 +130,7 @@ class Writer:
     def _hand_back(self, group: list[_Work]) -> None:
         for work in group:
             if isinstance(work.error, LedgerBroken):
-                self._broken(work.error)
+                self._fail(work.error)
             if work.change is not None and work.error is None:
                 self._show(work.change)
             if work.done.cancelled():
@@ -138,4 +144,9 @@ class Writer:
         try:
             self._publish(change)
         except Exception as error:  # noqa: BLE001 - memory no longer shows what is committed
-            self._broken(LedgerBroken(f"a committed change could not be shown: {error!r}"))
+            self._fail(LedgerBroken(f"a committed change could not be shown: {error!r}"))
+
+    def _fail(self, error: LedgerBroken) -> None:
+        if self._failed is None:
+            self._failed = error
+            self._broken(error)
