@@ -5,6 +5,7 @@ life.
 """
 
 import asyncio
+import base64
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +13,19 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from stage import picture
+
 FINAL = ("completed", "failed")
+
+PICTURE = picture()
+"""The input image of those that have one."""
+
+_AS_URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+
+
+def is_pictured(prompt: str) -> bool:
+    """Whether a wish comes with an input image."""
+    return prompt.startswith("pictured ")
 
 
 @dataclass
@@ -95,6 +108,8 @@ class Callers:
     async def _ask_for(self, app: Any, wish: Wish) -> None:
         wish.asked = True
         form: dict[str, Any] = {"prompt": wish.prompt, "seconds": "10"}
+        if is_pictured(wish.prompt):
+            form["input_reference"] = {"image_url": _AS_URL}
         if wish.resubmit:
             form["on_unknown"] = "resubmit"
         headers = {"content-type": "application/json"}

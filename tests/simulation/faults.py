@@ -54,6 +54,8 @@ OF = {
 }
 """The faults that a single call may meet, by kind."""
 
+OF_POLLS_ALONE = frozenset(OF["poll"]) - frozenset(ANSWERS) - frozenset(CONNECTING)
+
 EPISODES = ("refused", "dns", "no_connection", "never", "proxy", "own_500", "own_503", "limited",
             "denied", "quota", "lost_before")  # fmt: skip
 """What may last for hours."""

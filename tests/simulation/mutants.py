@@ -83,6 +83,27 @@ MUTANTS = {
          "return _add(place.reserved, rule.period, rule.guard)"),
         seed=2,
     ),
+    "forget the guard": _mutant(
+        "policy.window",
+        ("_add(place.ended, rule.period, rule.guard)", "place.ended + rule.period"),
+        seed=1,
+    ),
+    "cut a POST at a stop": _mutant(
+        "app",
+        ("left = max(0.1, self._grace_ends - self.clock.now())", "left = 0.1"),
+        seed=1,
+    ),
+    "accept nothing": _mutant(
+        "api.videos",
+        ("        repeat = _repeat(request)\n        async",
+         '        raise RequestError(503, "No.", code="no")\n        async'),
+        seed=1,
+    ),
+    "free an image too early": _mutant(
+        "ledger.operator",
+        ("state NOT IN (", "state IN ('queued') AND state NOT IN ("),
+        seed=1,
+    ),
     "trust the wall clock": _mutant(
         "clock", ("return self.since_boot() + self._offset", "return self.wall()"),
         seed=4,

@@ -11,7 +11,8 @@ from random import Random
 
 import httpx
 
-from .faults import CONNECTING, Faults
+from .callers import PICTURE, is_pictured
+from .faults import ANSWERS, CONNECTING, OF_POLLS_ALONE, Faults
 from .upstream import Answer, Provider, Visit, refusal, reply
 
 HOST = "upstream.test"
@@ -84,12 +85,14 @@ class Network(httpx.AsyncBaseTransport):
             body += chunk
         found = _PROMPT.search(body)
         visit.prompt = found[1].decode() if found else None
+        if visit.prompt is not None and (PICTURE in body) != is_pictured(visit.prompt):
+            self._provider.broken.append(f"{visit.prompt}: sent without its picture, or with one")
         await self._pause()
 
     async def _answer(self, request: httpx.Request, visit: Visit) -> httpx.Response:
         provider, chance, fault = self._provider, self._chance, visit.fault
-        allowed = provider.arrive(visit)
-        ours = self._in_front(visit) if allowed else refusal(429, "over the limit")
+        provider.arrive(visit)
+        ours = self._in_front(visit)
         if ours is None or (fault == "proxy" and chance.random() < 0.5):
             upstreams = self._of_upstream(request, visit)
             ours = ours or upstreams
@@ -152,6 +155,7 @@ class Network(httpx.AsyncBaseTransport):
             if fault == "no_id":
                 return reply({"status": "submitted"})
             before = next((task.id for task in provider.tasks.values() if task.known), None)
+            visit.met = fault != "repeated_id" or before is not None
             if fault == "repeated_id" and before is not None:
                 return reply(json.loads(answer.body) | {"id": before})
         elif visit.kind == "poll":
@@ -167,22 +171,28 @@ class Network(httpx.AsyncBaseTransport):
     def _odd_poll(self, visit: Visit, answer: Answer) -> Answer:
         chance, body = self._chance, json.loads(answer.body)
         task = self._provider.tasks.get(visit.task or "")
+        in_progress = body.get("status") == "in_progress"
         match visit.fault:
             case "backwards" if task is not None and task.seen_over:
                 return reply(body | {"status": "in_progress", "progress": 3})
-            case "unknown_word" if body.get("status") == "in_progress":
+            case "backwards" if in_progress:
+                return reply(body | {"status": "queued", "progress": 0})
+            case "unknown_word" if in_progress:
                 return reply(body | {"status": chance.choice(("dreaming", "", "preprocessing"))})
             case "odd_progress" if "progress" in body:
                 odd = chance.choice((-5, 170, None, "70%", [], 10**30, 0.5, True))
                 return reply(body | {"progress": odd})
-            case "not_yet_known" if task is not None and self._provider.now() < task.created + 60:
+            case "not_yet_known" if task is not None and task.hidden < 2:
+                task.hidden += 1
                 return refusal(404, "no such video")
+        visit.met = visit.fault not in OF_POLLS_ALONE
         return answer
 
     def _content(self, request: httpx.Request, visit: Visit) -> Answer:
         content = self._provider.content(visit.task or "")
         task = self._provider.tasks.get(visit.task or "")
         if content is None or task is None:
+            visit.met = visit.fault in ANSWERS
             return refusal(404, "no such content")
         if visit.fault == "not_yet_there" and self._provider.now() < task.ends + 600:
             return refusal(404, "no such content")
@@ -208,13 +218,14 @@ class Network(httpx.AsyncBaseTransport):
                 where = self._chance.choice(("https://evil.test/", f"http://{OTHER_HOST}/"))
                 return Answer(302, {"location": f"{where}{task.id}"}, b"")
         wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
+        if visit.fault == "other_range":
+            span = f"bytes 5-{len(content) - 1}/{len(content)}"
+            return Answer(206, headers | {"content-range": span}, content[5:])
         if wanted is None or request.headers.get("if-range") != etag:
             return Answer(200, headers, content)
         begin = int(wanted[1])
         if begin >= len(content):
             return refusal(416, "no such range")
-        if visit.fault == "other_range":
-            begin = 0
         span = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         length = str(len(content) - begin)
         return Answer(

@@ -25,7 +25,8 @@ class Story(Protocol):
     """What a world can be asked."""
 
     crashes: list[float]
-    stops: int
+    stops: list[tuple[float, float]]
+    """From when until when the gateway was stopping in order."""
 
     @property
     def callers(self) -> Callers: ...
@@ -43,6 +44,8 @@ def judge(story: Story) -> Iterator[str]:
     tasks: dict[str, list[Task]] = defaultdict(list)
     for task in story.provider.tasks.values():
         tasks[task.prompt].append(task)
+    yield from _window(story.provider)
+    yield from _stops_cut_no_post(story)
     yield from _one_post_a_job(story, submits)
     yield from _sane_before_the_next(story.provider.visits)
     yield from _polls_apart(story)
@@ -50,6 +53,8 @@ def judge(story: Story) -> Iterator[str]:
     for wish in story.callers.wishes:
         if wish.id is None or wish.deleting is not None:
             yield from _deleted_in_time(wish, submits[wish.prompt])
+            if wish.id is None and wish.repeats:
+                yield f"{wish.prompt}: asked for again and again, and never accepted"
             continue
         if not wish.is_over:
             yield f"{wish.prompt}: accepted, and never over ({wish.status})"
@@ -62,8 +67,28 @@ def judge(story: Story) -> Iterator[str]:
                 unexplained += 1  # its call was reserved, and never made
         elif not _may_fail(wish, tasks[wish.prompt]):
             yield f"{wish.prompt}: failed with {wish.code}, and upstream did nothing like it"
-    if unexplained > len(story.crashes) + story.stops:
+    if unexplained > len(story.crashes):
         yield f"{unexplained} jobs of unknown outcome that no crash explains"
+
+
+def _window(provider: Provider) -> Iterator[str]:
+    """Never more calls in one period than there may be, as upstream counts them."""
+    came = [visit for visit in provider.visits if visit.arrived is not None]
+    moments = sorted(
+        (visit.arrived if provider.by == "arrival" else visit.noted) or 0.0 for visit in came
+    )
+    for first, last in zip(moments, moments[provider.requests :], strict=False):
+        if last - first < provider.period:
+            yield f"more than {provider.requests} calls from {first} to {last}"
+
+
+def _stops_cut_no_post(story: Story) -> Iterator[str]:
+    """An orderly stop waits for the answer to a POST."""
+    for visit in story.provider.visits:
+        if visit.kind != "submit" or visit.fault is not None or visit.whole or not visit.ended:
+            continue
+        if any(begin <= visit.ended <= end for begin, end in story.stops):
+            yield f"{visit.prompt}: its POST was cut off by an orderly stop"
 
 
 def whole(task: Task) -> bool:

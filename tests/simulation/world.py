@@ -27,6 +27,7 @@ from gateway.config import (
     Server,
     Settings,
 )
+from gateway.errors import StartError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key
 from gateway.ledger.database import FILE
@@ -84,7 +85,8 @@ class World:
         self._last = BEGINS
         self._graveyard: list[Any] = []
         self.crashes: list[float] = []
-        self.power_cuts = self.stops = self.pauses = 0
+        self.stops: list[tuple[float, float]] = []
+        self.power_cuts = self.pauses = 0
         self.by = chance.choice(("arrival", "end"))
         self.requests = chance.choice((3, 4, 6, 10))
         self.concurrent = chance.randint(2, 5)
@@ -126,7 +128,9 @@ class World:
             told.update(repr(visit).encode())
         verdict.digest = sha256(told.digest()).hexdigest()[:16]
         verdict.faults = Counter(
-            f"{visit.kind} {visit.fault}" for visit in self.provider.visits if visit.fault
+            f"{visit.kind} {visit.fault}"
+            for visit in self.provider.visits
+            if visit.fault and visit.met
         )
         wishes = self.callers.wishes
         verdict.figures = {
@@ -136,7 +140,7 @@ class World:
             "faulty": sum(visit.fault is not None for visit in self.provider.visits),
             "crashes": len(self.crashes),
             "power cuts": self.power_cuts,
-            "stops": self.stops,
+            "stops": len(self.stops),
             "pauses": self.pauses,
         }
         return verdict
@@ -157,6 +161,8 @@ class World:
         except Crash:
             crashed = True
             self.crashes.append(self.now())
+        except StartError as error:  # the process says so in one line, and is started again
+            self._log(f"{self._hour()} {error}")
         asyncio.set_event_loop(None)
         self._graveyard += [loop, gateway, asyncio.all_tasks(loop)]
         self._last, self._loop = self.now(), None
@@ -209,11 +215,12 @@ class World:
         for task in (*work, fate, over, ill):
             task.cancel()
         await asyncio.gather(*work, fate, over, ill, return_exceptions=True)
+        begins = self.now()
         gateway.stop_calls()
         await told.put({"type": "lifespan.shutdown"})
         await heard.get()
         await server
-        self.stops += 1
+        self.stops.append((begins, self.now()))
         self._log(f"{self._hour()} stopped")
         return done
 
@@ -303,7 +310,7 @@ class World:
             after = chance.choice((0.0, 0.02, chance.uniform(0, 600), 250.0, 4000.0))
             yield Wish(
                 number,
-                f"wish {number} of seed {self.seed}",
+                f"{chance.choices(('wish', 'pictured'), (4, 1))[0]} {number} of seed {self.seed}",
                 at,
                 repeats=chance.random() < 0.9,
                 resubmit=chance.random() < 0.1,
