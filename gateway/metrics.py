@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from gateway.clock import Clock
 from gateway.job import Account, Call, CallEnded, Event, JobMoved, State
 from gateway.policy.dispatch import Rules
+from gateway.policy.verdicts import EXPIRED_CODE
 from gateway.policy.window import Place, taken
 
 PREFIX = "video_gateway"
@@ -88,8 +89,15 @@ class Metrics:
             ["account"],
             registry=self._registry,
         )
+        self._expired = Counter(
+            f"{PREFIX}_content_expired",
+            "Videos that were made and could not be fetched while upstream kept them",
+            ["account"],
+            registry=self._registry,
+        )
         for account in rules:
             self._limited.labels(account)
+            self._expired.labels(account)
         self._queue_wait = self._histogram(
             "queue_wait_seconds", "From being accepted to being sent", _WAITS
         )
@@ -135,6 +143,8 @@ class Metrics:
                 now = self._clock.now()
                 self._download.observe(now - (job.finished or now))
                 self._bytes.observe(job.content_bytes or 0)
+            case JobMoved(State.FETCHING, job) if job.error_code == EXPIRED_CODE:
+                self._expired.labels(job.account).inc()
 
     def on_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a caller's request."""

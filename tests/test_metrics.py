@@ -13,6 +13,7 @@ from gateway.metrics import Metrics
 from gateway.outcome import Verdict
 from gateway.policy.dispatch import Rules
 from gateway.policy.polling import PollingRule
+from gateway.policy.verdicts import EXPIRED_CODE
 from gateway.policy.window import WindowRule
 
 NOW = 10_000.0
@@ -39,6 +40,7 @@ CONTRACT = {
     "video_gateway_window_limit": {"account"},
     "video_gateway_upstream_calls_total": {"account", "kind", "outcome"},
     "video_gateway_upstream_rate_limited_total": {"account"},
+    "video_gateway_content_expired_total": {"account"},
     "video_gateway_account_paused": {"account"},
     "video_gateway_submits_held": {"account"},
     "video_gateway_account_opens_seconds": {"account"},
@@ -208,6 +210,16 @@ def test_the_way_of_a_video_is_measured(figures: Figures) -> None:
     for name, seconds in (sums | {"content_bytes": 3_000_000}).items():
         assert figures.value(f"{name}_sum") == seconds
         assert figures.value(f"{name}_count") == 1
+
+
+def test_only_content_that_expired_is_counted_as_expired(figures: Figures) -> None:
+    job = replace(JOB, state=State.FETCHING, account=MAIN)
+    figures.moves(job, State.FAILED, error_code="deleted")
+    figures.moves(replace(job, state=State.RUNNING), State.FAILED, error_code=EXPIRED_CODE)
+    assert figures.value("content_expired_total", account=MAIN) == 0
+    figures.moves(job, State.FAILED, error_code=EXPIRED_CODE)
+    assert figures.value("content_expired_total", account=MAIN) == 1
+    assert figures.value("content_expired_total", account=SPARE) == 0
 
 
 def test_what_goes_back_to_the_queue_or_fails_is_no_video_made(figures: Figures) -> None:

@@ -7,6 +7,7 @@ where a burst harms nobody.
 
 import math
 from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address
 
 from aiolimiter import AsyncLimiter
 
@@ -37,7 +38,7 @@ class Bounds:
 
     async def count_wrong_key(self, address: str) -> None:
         """Count a wrong key. Raises RequestError 429 where an address keeps guessing."""
-        if not await self._addresses.take(address):
+        if not await self._addresses.take(whose(address)):
             message = "Too many wrong keys came from your address."
             raise _too_many(message, "too_many_wrong_keys", self._addresses.retry_after)
 
@@ -49,6 +50,21 @@ class Bounds:
         """What such a caller is told."""
         message = f"You have {waiting} videos waiting, and may have {self._limits.queued}."
         return _too_many(message, "queue_full", LONGEST_RETRY_AFTER)
+
+
+def whose(address: str) -> str:
+    """What of an address is one person's: all of an IPv4 address, the first half of an IPv6 one,
+    since whoever has one of these has the 2^64 beside it.
+    """
+    try:
+        ip = ip_address(address)
+    except ValueError:  # a socket without addresses
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
 
 
 class _Buckets:

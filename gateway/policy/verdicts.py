@@ -22,6 +22,8 @@ UNKNOWN_SUBMIT = (
     "it again by itself: sending it again yourself may be billed a second time."
 )
 
+EXPIRED_CODE = "content_expired"
+
 MISSING_POLLS = 3
 """Polls in a row that must answer 404 before a task counts as lost: upstreams list a new one late.
 """
@@ -166,7 +168,7 @@ def after_download(job: Job, outcome: Outcome, now: float, wall: float, ttl: flo
     if _is_too_late(job, outcome, now, ttl):
         why = outcome.message or outcome.verdict
         text = f"The video was generated, but could not be fetched while upstream kept it: {why}"
-        return _fail("content_expired", text)
+        return _fail(EXPIRED_CODE, text)
     misses = 1 if outcome.advanced else job.misses + 1
     return Move(State.FETCHING, _again(job, misses, now, ttl))
 

@@ -1,5 +1,6 @@
 """Who may ask, and what they see of each other: nothing."""
 
+import hmac
 from urllib.parse import quote
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from conftest import MakeGateway
 from stage import Caller, House, create_key
 
-from gateway.keys import new_key
+from gateway.keys import digest, new_key
 from gateway.ledger.callers import revoke_keys
 from gateway.ledger.ledger import commit_beside
 
@@ -67,6 +68,24 @@ class TestKeys:
                 if given and len(given) > 10:
                     assert given.removeprefix("Bearer ") not in answer.text
 
+    async def test_only_digests_are_compared_and_in_constant_time(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compared: list[tuple[str, str]] = []
+        compare = hmac.compare_digest
+
+        def noted(one: str, other: str) -> bool:
+            compared.append((one, other))
+            return compare(one, other)
+
+        monkeypatch.setattr(hmac, "compare_digest", noted)
+        key = create_key(house.folder, "alice")
+        async with client(house) as http:
+            for given, status in ((key, 200), (new_key(), 401), (key[:-1] + "?", 401)):
+                answer = await http.get("/v1/videos", headers={"authorization": given})
+                assert answer.status_code == status
+        assert compared == [(digest(key), digest(key))]
+
     async def test_a_revoked_key_reads_nothing(self, house: House) -> None:
         key = create_key(house.folder, "alice")
         async with client(house, authorization=key) as http:
@@ -114,6 +133,31 @@ class TestIds:
             answer = await caller.http.send(caller.http.build_request("GET", url))
             assert error_of(answer, 404) == error_of(expected, 404)
             assert answer.headers["x-should-retry"] == "false"
+
+    @pytest.mark.parametrize(
+        ("method", "end"),
+        [("GET", ""), ("HEAD", ""), ("DELETE", ""), ("GET", "/content"), ("HEAD", "/content")],
+    )
+    async def test_somebody_elses_is_like_none_on_every_route(
+        self, house: House, caller: Caller, make_caller, method: str, end: str
+    ) -> None:
+        theirs = await make_caller(house, "bob").create("a secret")
+        await complete(house, theirs)
+        answers = [
+            await caller.http.request(method, f"/v1/videos/{video}{end}")
+            for video in (theirs, "video_" + "0" * 32)
+        ]
+        told = [
+            (
+                answer.status_code,
+                answer.content,
+                [name for name in answer.headers.items() if name[0] != "x-request-id"],
+            )
+            for answer in answers
+        ]
+        assert told[0] == told[1]
+        assert told[0][0] == 404
+        assert house.job(theirs).is_seen
 
     async def test_callers_do_not_see_each_other(self, house: House, make_caller) -> None:
         alice, bob = make_caller(house, "alice"), make_caller(house, "bob")

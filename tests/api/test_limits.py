@@ -1,5 +1,6 @@
 """Bounds on callers: refused at once, in the envelope, with a Retry-After that holds."""
 
+import httpx
 import pytest
 from conftest import MakeGateway
 from stage import House
@@ -56,3 +57,30 @@ async def test_guessing_keys_is_slowed_and_a_right_key_is_not(house: House, make
     for answer in answers[3:]:
         refused(answer, "too_many_wrong_keys")
     assert (await alice.http.get("/v1/videos")).status_code == 200
+
+
+async def guess(house: House, address: str) -> int:
+    """What one wrong key from this address is answered with."""
+    transport = httpx.ASGITransport(house.app, client=(address, 1234))
+    wrong = {"authorization": new_key()}
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as http:
+        return (await http.get("/v1/videos", headers=wrong)).status_code
+
+
+async def test_whoever_has_many_addresses_of_a_network_guesses_no_more(house: House) -> None:
+    theirs = [f"2001:db8:7:1:{number:x}::{number:x}" for number in range(1, 6)]
+    assert [await guess(house, each) for each in theirs] == [401, 401, 401, 429, 429]
+    assert await guess(house, "2001:db8:7:2::1") == 401  # the network beside it is another's
+    assert await guess(house, "192.0.2.1") == 401
+
+
+async def test_an_ipv4_address_is_one_however_it_is_written(house: House) -> None:
+    same = ["192.0.2.1", "::ffff:192.0.2.1"] * 2
+    assert [await guess(house, each) for each in same] == [401, 401, 401, 429]
+    assert await guess(house, "::ffff:192.0.2.2") == 401
+    assert await guess(house, "192.0.2.3") == 401
+
+
+@pytest.mark.parametrize("address", ["", "testclient", "fe80::1%eth0"])
+async def test_no_address_is_too_odd(house: House, address: str) -> None:
+    assert [await guess(house, address) for _ in range(4)] == [401, 401, 401, 429]

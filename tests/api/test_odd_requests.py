@@ -117,6 +117,21 @@ async def test_a_header_that_must_be_one(served: Served, name: str) -> None:
     assert (answer[0], code(answer[1])) == (400, "invalid_headers")
 
 
+@pytest.mark.parametrize(("count", "status"), [(100, 200), (101, 431)])
+async def test_so_many_headers_and_no_more(served: Served, count: int, status: int) -> None:
+    told = served.head("GET /healthz")
+    have = told.count(b"\r\n") - 2
+    more = [f"x-{number}: 1" for number in range(count - have)]
+    assert (await served.ask(served.head("GET /healthz", *more)))[0] == status
+
+
+@pytest.mark.parametrize(("size", "status"), [(16 * 1024, 200), (16 * 1024 + 1, 431)])
+async def test_so_many_bytes_of_headers_and_no_more(served: Served, size: int, status: int) -> None:
+    lines = served.head("GET /healthz", "x: ").split(b"\r\n")[1:]
+    have = sum(len(line.replace(b": ", b"")) for line in lines)  # names and values
+    assert (await served.ask(served.head("GET /healthz", "x: " + "y" * (size - have))))[0] == status
+
+
 @pytest.mark.parametrize("tail", [b"x: " + b"y" * 10_000_000, b"x: y\r\n" * 1_000_000])
 async def test_a_trailer_without_end(served: Served, tail: bytes) -> None:
     reader, writer = await served.connect()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import tempfile
 
 import pytest
 from stage import mp4, picture, until
@@ -11,6 +12,7 @@ from .bench import complete
 from .served import Serve, Served
 
 VIDEO = mp4(os.urandom(3_000_000))
+FORM = b'--x\r\ncontent-disposition: form-data; name="input_reference"; filename="i"\r\n\r\n'
 
 
 @pytest.fixture
@@ -66,6 +68,49 @@ async def test_hanging_up_in_the_middle_of_an_upload_leaves_nothing(served: Serv
     assert b'{method="POST",route="/v1/videos",status="400"} 1.0' in told
     assert not any(served.ledger.live.counts.values())
     assert list((served.folder / "inputs").iterdir()) == []
+
+
+def spools() -> list[str]:
+    """Files without a name that this process holds open: what is arriving."""
+    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    folder = tempfile.gettempdir()
+    told = [os.readlink(name) for name in names if os.path.exists(os.path.dirname(name))
+            and os.path.islink(name)]  # fmt: skip
+    return [name for name in told if name.startswith(folder) and name.endswith("(deleted)")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        ("multipart/form-data; boundary=x", FORM + bytes(500_000)),
+        ("application/json", b'{"prompt": "' + b"x" * 500_000),
+        ("application/x-www-form-urlencoded", b"prompt=" + b"x" * 500_000),
+    ],
+)
+async def test_nothing_is_left_of_an_upload_that_was_on_the_disk(
+    served: Served, kind: str, start: bytes
+) -> None:
+    before = len(spools())
+    _, writer = await served.connect()
+    lines = [f"content-type: {kind}", "content-length: 900000"]
+    writer.write(served.head("POST /v1/videos", *lines) + start)
+    await until(lambda: len(spools()) > before)
+    writer.transport.abort()
+    await until(lambda: len(spools()) == before)
+    assert not any(served.ledger.live.counts.values())
+    assert list((served.folder / "inputs").iterdir()) == []
+
+
+async def test_a_caller_whose_answer_was_lost_gets_the_same_job(served: Served) -> None:
+    kind = ["content-type: application/json", "content-length: 19", "idempotency-key: k"]
+    request = served.head("POST /v1/videos", *kind) + b'{"prompt": "a cat"}'
+    _, writer = await served.connect()
+    writer.write(request)
+    (video,) = await until(lambda: list(served.ledger.live.jobs))
+    writer.transport.abort()  # it never reads what it was answered
+    status, _, answer = await served.ask(request)
+    assert (status, json.loads(answer)["id"]) == (200, video)
+    assert list(served.ledger.live.jobs) == [video]
 
 
 async def test_hanging_up_in_the_middle_of_a_download_harms_nobody(served: Served) -> None:

@@ -41,6 +41,11 @@ UNFINISHED = """
     SELECT count(*) FROM jobs WHERE state NOT IN ('completed', 'failed', 'cancelled')
 """
 
+KEPT = """
+    SELECT input_sha256 FROM jobs WHERE error_code = 'submission_outcome_unknown'
+"""
+"""Input images that an operator may still want to send anew."""
+
 
 class Campaign:
     """One stack, its callers, and what was done to it. `hits`: kills by the point they hit at."""
@@ -176,6 +181,8 @@ class Campaign:
         stored = {path.name.rpartition("-")[0] for path in self._stack.data.glob("videos/*/*.mp4")}
         if stored != (promised := {note.id for note in self._completed()}):
             self.problems.append(f"kept and not promised, or not kept: {stored ^ promised}")
-        left = [*self._stack.data.glob("parts/*"), *self._stack.data.glob("inputs/*")]
+        kept = {row[0] for row in self._stack.read(KEPT)}
+        inputs = {path.name for path in self._stack.data.glob("inputs/*")}
+        left = [*self._stack.data.glob("parts/*"), *(inputs - kept)]
         if left:
             self.problems.append(f"left on disk: {left}")

@@ -167,6 +167,36 @@ class TestRecovery:
             assert house.account.trouble is None
             await house.stop()
 
+    @pytest.mark.parametrize(
+        "nonsense",
+        [
+            pytest.param(http(200, b"<html>hello</html>"), id="html"),
+            pytest.param(http(200, b'{"status": "completed"'), id="cut"),
+            pytest.param(
+                http(200, b'{"status":"completed","x":"' + b"x" * 2**21 + b'"}'), id="huge"
+            ),
+            pytest.param(http(200, {"status": None}), id="no status"),
+        ],
+    )
+    async def test_a_poll_that_made_no_sense_is_made_again(
+        self, make_gateway, make_caller, nonsense: bytes
+    ) -> None:
+        provider = Provider([nonsense])
+        async with serving(provider) as server:
+            house = await make_gateway(
+                server.url, polling={"task_life": 5000.0, "max_wait": 4000.0}
+            )
+            video = await make_caller(house).create()
+            for failures in (1, 2, 3):
+                await until(lambda n=failures: house.account.failures >= n)
+                assert house.job(video).state == "running"
+                later(house, 10.0)
+            provider.polls = [status("completed", 100)]
+            later(house, 10.0)
+            assert (await make_caller(house).finished(video))["status"] == "completed"
+            assert provider.submits == 1
+            await house.stop()
+
     async def test_a_key_that_works_again_is_noticed(self, make_gateway, make_caller) -> None:
         provider = Provider()
         wrong = asyncio.Event()

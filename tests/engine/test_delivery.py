@@ -8,6 +8,8 @@ import socket
 import pytest
 from stage import SPEED, Caller, House, picture, until
 
+from gateway.ledger.callers import revoke_keys
+from gateway.ledger.ledger import commit_beside
 from gateway.sandbox import Running
 from gateway.sandbox.record import (
     Arrived,
@@ -60,6 +62,17 @@ async def test_an_input_image_goes_along_and_is_freed(
     assert spooled.read_bytes() == image
     assert await delivered(caller, video) == made_by(upstream, "with an image")
     assert list((house.folder / "inputs").iterdir()) == []
+
+
+async def test_the_jobs_of_a_revoked_key_are_finished(
+    house: House, caller: Caller, make_caller, upstream: Running
+) -> None:
+    video = await caller.create("still wanted")
+    commit_beside(house.folder, revoke_keys("alice", 0.0), 0.0)
+    assert (await caller.http.get(f"/v1/videos/{video}")).status_code == 401
+    await until(lambda: house.job(video).state == "completed")
+    assert (await caller.content(video)).status_code == 401
+    assert await delivered(make_caller(house), video) == made_by(upstream, "still wanted")
 
 
 @pytest.mark.parametrize(

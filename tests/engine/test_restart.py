@@ -17,6 +17,7 @@ from gateway.ledger.database import open_for_reading
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.ledger.transitions import read_job, reserve
+from gateway.policy.window import Place
 from gateway.sandbox import Running, SandboxSettings, running
 from gateway.sandbox.record import (
     Arrived,
@@ -34,7 +35,7 @@ def job_in(folder: Path, video: str) -> Job:
         return read_job(file.execute("SELECT * FROM jobs WHERE id = ?", (video,)).fetchone())
 
 
-def leave_open(house: House, kind: Kind, job: Job) -> None:
+def leave_open(house: House, kind: Kind, job: Job | None) -> None:
     """What a crash right after the reservation of a call leaves in the ledger."""
     clock = house.gateway.clock
     call = reserve(
@@ -127,6 +128,24 @@ class TestACallWhoseEndNobodySaw:
         assert (await caller.finished(await caller.create("after it")))["status"] == "completed"
         assert submits_by_prompt(upstream.state.record) == {"after it": 1}
         assert next(e.kind for e in upstream.state.record if isinstance(e, Arrived)) == "poll"
+
+    @pytest.mark.parametrize("kind", [Kind.SUBMIT, Kind.POLL])
+    async def test_it_counts_as_ended_at_the_restart(
+        self, make_gateway, make_caller, kind: Kind
+    ) -> None:
+        house = await make_gateway("http://upstream.invalid", account={"period": 3600.0})
+        video = await make_caller(house).create("was it sent?")
+        await until(lambda: house.account.failures)
+        await until(lambda: house.job(video).state == "queued")
+        await house.stop()
+        job = job_in(house.folder, video)
+        leave_open(house, kind, job if kind is Kind.SUBMIT else None)
+        down = house.gateway.clock.now()
+        await house.start()
+        book = house.ledger.live.books["default"]
+        (call,) = [call for call in book.calls.values() if call.kind is kind and call.touched]
+        assert call.reserved <= down <= call.ended <= house.gateway.clock.now()
+        assert house.gateway._dispatchers[0].view().places == [Place(call.reserved, call.ended)]
 
     @pytest.mark.parametrize(
         ("kind", "prompt", "state"),

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from stage import mp4
 
+from gateway.content.disk import Disk
 from gateway.content.part import Part
 from gateway.outcome import Verdict
 
@@ -37,7 +38,7 @@ def begin(tmp_path: Path) -> Begin:
     """Takes up the part of one video."""
 
     async def taken_up(max_bytes: int = 10_000_000) -> Part:
-        part = Part(tmp_path, "video_ours", "this boot", max_bytes)
+        part = Part(Disk(), tmp_path, "video_ours", "this boot", max_bytes)
         await part.resume()
         return part
 

@@ -1,6 +1,7 @@
 """A poll over real sockets. It may be made again, so whatever goes wrong is `unavailable`."""
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -57,6 +58,10 @@ async def test_polls_share_a_connection() -> None:
         pytest.param(http(200, b'{"status": "completed"'), id="broken JSON"),
         pytest.param(http(200, b'{"status":"completed","x":"' + b"x" * 2**21 + b'"}'), id="huge"),
         pytest.param(http(200, b"\xff\xfe\x00"), id="no UTF-8"),
+        pytest.param(
+            http(200, gzip.compress(b'{"status": "completed"}'), "content-encoding: gzip"),
+            id="compressed",
+        ),
         pytest.param(http(404, b"<html>404</html>"), id="404 of no provider"),
         pytest.param(http(502, b""), id="502"),
         pytest.param(http(302, b"", "location: http://127.0.0.1:9/"), id="redirect"),

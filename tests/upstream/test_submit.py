@@ -1,6 +1,7 @@
 """A submit over real sockets: what arrives upstream, and what each way to fail proves."""
 
 import asyncio
+import gzip
 import io
 import socket
 from email.utils import formatdate
@@ -9,7 +10,8 @@ from time import time
 
 import pytest
 
-from gateway.outcome import Verdict
+from gateway.outcome import Outcome, Verdict
+from gateway.upstream import client
 
 from .bench import (
     KEY,
@@ -137,6 +139,16 @@ class TestSurelyUnsent:
         async with calling("http://upstream.invalid") as upstream:
             assert (await upstream.submit(job(), None)).verdict is Verdict.UNSENT
 
+    async def test_a_server_that_takes_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(client, "CONNECT_SECONDS", 0.2)
+        with socket.socket() as listening, socket.socket() as first:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(0)  # room for one that nobody takes
+            first.connect(listening.getsockname())
+            async with calling(f"http://127.0.0.1:{listening.getsockname()[1]}") as upstream:
+                outcome = await upstream.submit(job(), None)
+        assert outcome == Outcome(Verdict.UNSENT, "ConnectTimeout")
+
     async def test_a_server_that_speaks_no_tls(self) -> None:
         async def greet(_reader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -215,6 +227,10 @@ class TestUnknown:
             pytest.param(http(200, {"id": 7}), id="an id that is none"),
             pytest.param(http(200, b'{"id":"v","x":"' + b"x" * 2**21 + b'"}'), id="huge JSON"),
             pytest.param(http(200, b"[" * 100_000), id="deep JSON"),
+            pytest.param(
+                http(200, gzip.compress(b'{"id": "v"}'), "content-encoding: gzip"),
+                id="compressed",
+            ),
             pytest.param(http(500, b"<html>500</html>"), id="500 of no provider"),
             pytest.param(http(502, b"<html>502</html>"), id="502"),
             pytest.param(http(503, b""), id="503 of no provider"),

@@ -1,0 +1,101 @@
+"""The machine slept: hours went by, and the event loop's own timers have not noticed."""
+
+import asyncio
+
+import pytest
+from conftest import MakeGateway
+from stage import House, until
+from upstream.bench import Request, http, serving
+
+from gateway.engine import dispatcher
+
+from .test_odd_upstreams import MISSING, VIDEO, Provider, status
+
+LIMITED = http(429, {"error": {"message": "slow down"}}, "retry-after: 3000")
+HOURS = 4000.0
+
+
+class Drowsy(Provider):
+    """Its second video stays in progress, and its third POST is refused for nearly an hour."""
+
+    def __init__(self) -> None:
+        super().__init__(content=MISSING)
+        self.limited = 0
+
+    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.method == "POST" and self.submits == 2 and not self.limited:
+            self.limited += 1
+            writer.write(LIMITED)
+        elif request.path.endswith("task_2"):
+            writer.write(status("in_progress", 1))
+        else:
+            await super().__call__(request, writer)
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine looks again once a minute whatever its timers say; here once in a moment."""
+    monkeypatch.setattr(dispatcher, "LONGEST_SLEEP", 0.02)
+
+
+async def asleep(house: House, caller, provider: Drowsy) -> list[str]:
+    """A video to be fetched, one to be polled, one to be submitted; and all of them must wait."""
+    fetching = await caller.create("to be fetched")
+    await until(lambda: house.job(fetching).state == "fetching")
+    running = await caller.create("to be polled")
+    await until(lambda: house.job(running).state == "running")
+    waiting = await caller.create("to be sent")
+    await until(lambda: provider.limited and house.account.trouble)
+    await until(lambda: not house.ledger.live.books["default"].open_calls())
+    return [fetching, running, waiting]
+
+
+def wake_up(house: House, seconds: float) -> None:
+    """So many seconds have gone by; nobody is told."""
+    house.gateway.clock._offset += seconds
+
+
+async def test_what_may_expire_is_fetched_before_anything_else(
+    looks_often: None, make_gateway: MakeGateway, make_caller
+) -> None:
+    provider = Drowsy()
+    async with serving(provider) as server:
+        house = await make_gateway(
+            server.url, polling={"task_life": 90_000.0, "max_wait": 80_000.0}
+        )
+        caller = make_caller(house)
+        fetching, _, waiting = await asleep(house, caller, provider)
+        seen = len(server.seen)
+        provider.content = http(200, VIDEO)
+        wake_up(house, HOURS)
+        await until(lambda: len(server.seen) >= seen + 3)
+        calls = [(request.method, request.path) for request in server.seen[seen:]]
+        assert calls[0] == ("GET", "/v1/videos/task_1/content")
+        assert calls[1] == ("POST", "/v1/videos")
+        assert (await caller.finished(fetching))["status"] == "completed"
+        await until(lambda: house.job(waiting).upstream_id)
+        await house.stop()
+
+
+async def test_what_has_expired_meanwhile_is_told_at_the_first_look(
+    looks_often: None, make_gateway: MakeGateway, make_caller
+) -> None:
+    provider = Drowsy()
+    async with serving(provider) as server:
+        house = await make_gateway(
+            server.url,
+            content={"upstream_ttl": 3600.0},
+            polling={"task_life": 3600.0, "max_wait": 600.0},
+        )
+        caller = make_caller(house)
+        fetching, running, _ = await asleep(house, caller, provider)
+        downloads = len(provider.downloads)
+        wake_up(house, HOURS)
+        told = await caller.finished(fetching)
+        assert told["error"]["code"] == "content_expired"
+        assert len(provider.downloads) == downloads + 1
+        told = await caller.finished(running)
+        assert told["error"]["code"] == "generation_timeout"
+        metrics = (await caller.http.get("/metrics")).text
+        assert 'video_gateway_content_expired_total{account="default"} 1.0' in metrics
+        await house.stop()
