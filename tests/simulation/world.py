@@ -302,7 +302,7 @@ class World:
 
     def _wishes(self, hours: float) -> Any:
         chance = Random(f"wishes {self.seed}")
-        rate = chance.choice((4, 10, 25, 40))
+        rate = chance.choice((2, 5, 10, 30))
         at, number = BEGINS, 0
         while (at := at + chance.expovariate(rate / 3600)) < BEGINS + hours * 3600:
             number += 1
