@@ -335,3 +335,12 @@ def test_a_network_file_system_is_refused(
 
 def test_a_garbled_list_of_mounts_tells_nothing() -> None:
     assert file_system("a b c\n - \n\n1 2 3", Path("/data")) is None
+
+
+async def test_it_opens_as_many_files_as_it_may(make_server: MakeServer) -> None:
+    server = make_server()
+    await server.start("sh", "-c", 'ulimit -Sn 100 && exec "$@"', "sh")
+    assert server.process is not None
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    soft, hard = re.findall(r"Max open files +(\S+) +(\S+)", limits)[0]
+    assert soft == hard != "100"
