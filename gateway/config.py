@@ -144,7 +144,7 @@ class Limits(_Section):
     queued: int = Field(200, ge=1, description="videos of one caller that wait at once")
     wrong_keys: int = Field(20, ge=1, description="wrong keys a minute from one address")
     connections: int = Field(
-        1000, ge=1, description="connections of all callers that may be open at once; then 503"
+        500, ge=1, description="connections of all callers that may be open at once; then 503"
     )
     head: float = Field(
         10.0, gt=0, description="seconds until a request's line and headers are whole"

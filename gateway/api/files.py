@@ -165,6 +165,7 @@ class ContentResponse(Response):
             await send({"type": "http.response.start", **start})
             file.seek(self._begin)
             left = self._end - self._begin if self._send_body else 0
+            last = b""
             while left:
                 if await self._request.is_disconnected():
                     return
@@ -172,13 +173,16 @@ class ContentResponse(Response):
                 if not chunk:
                     raise OSError("the content is shorter than it was")
                 left -= len(chunk)
+                if not left:
+                    chunk, last = chunk[:-1], chunk[-1:]
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 # Waits until that has gone out: no second chunk is held for a slow reader, and
                 # one that was cut off in the last has not fetched it.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
             if self._send_body and await self._request.is_disconnected():
                 return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            # Whoever has the last byte has a whole answer: what it does next ends no download.
+            await send({"type": "http.response.body", "body": last, "more_body": False})
         if self._send_body and (self._begin, self._end) == (0, self._size):
             await self._fetched()
 

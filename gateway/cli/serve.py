@@ -1,7 +1,9 @@
 """`video-gateway serve`: the gateway on a real port, until a signal ends it."""
 
 import asyncio
+import resource
 import sys
+from contextlib import suppress
 from functools import partial
 from socket import socket
 from types import FrameType
@@ -27,9 +29,17 @@ def serve(
     settings = load_settings(config, host, port)
     keys = upstream_keys(settings)
     log.configure(keys.values())
+    raise_descriptors()
     server = build_server(settings, keys)
     server.run()
     sys.exit(server.exit_status)
+
+
+def raise_descriptors() -> None:
+    """Let this process open as many files and connections as the machine allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems name a hard limit that they don't grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
@@ -72,6 +82,7 @@ def _metrics_config(settings: Settings, gateway: Gateway) -> uvicorn.Config | No
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=int(settings.server.grace),
     )
 
 
@@ -106,9 +117,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self.gateway.stop_calls()
+        ends = [super().shutdown(sockets)]
         if self._metrics is not None:
-            await self._metrics.shutdown()
-        await super().shutdown(sockets)
+            ends.append(self._metrics.shutdown())
+        await asyncio.gather(*ends)
         await self._life.__aexit__(None, None, None)
 
     async def wait_started(self, serving: "asyncio.Task[None]") -> bool:
@@ -120,10 +132,12 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._signalled:  # somebody is in a hurry: callers' connections and all calls are cut
-            self.force_exit = True
             self.gateway.cut_calls()
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
+            for server in (self, self._metrics):
+                if server is not None:
+                    server.force_exit = True
+                    for connection in list(server.server_state.connections):
+                        connection.transport.abort()
         self._signalled = True
         self.gateway.stop_calls()
         super().handle_exit(sig, frame)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 
 import pytest
+from stage import mp4
 
 from .bench import complete
 from .served import Serve, Served
@@ -160,12 +162,60 @@ async def test_a_trailer_is_no_header(served: Served) -> None:
     assert status == 401
 
 
-async def test_one_request_after_the_other(served: Served) -> None:
-    """A second one that comes before the first is answered is not read."""
+async def test_one_request_may_wait_behind_another(served: Served) -> None:
+    """A third one that comes before the first is answered ends the connection, unread."""
     one = served.head("POST /v1/videos", JSON, "content-length: 19") + BODY
     told = await answers(served, one * 10_000)
-    assert [status for status, _ in told] == [200]
-    assert sum(served.ledger.live.counts.values()) == 1
+    assert [status for status, _ in told] == [200, 200]
+    assert sum(served.ledger.live.counts.values()) == 2
+
+
+@pytest.mark.parametrize("end", [b"", b"zz\r\n", b"1;" + b"x" * 1_000_000])
+async def test_one_that_waits_and_is_no_http_does_not_spoil_the_answer_before(
+    served: Served, end: bytes
+) -> None:
+    one = served.head("POST /v1/videos", JSON, "content-length: 19") + BODY
+    other = served.head("POST /v1/videos", JSON, CHUNKED, "connection: close")
+    whole = b"13\r\n" + BODY + b"\r\n0\r\n\r\n"
+    told = await answers(served, one + other + (end or whole))
+    statuses = [status for status, _ in told]
+    if end:  # what comes before the first answer is dropped, what comes after has an answer too
+        assert statuses in ([200], [200, 400], [200, 431])
+    else:
+        assert statuses == [200, 200]
+
+
+async def test_what_comes_behind_one_that_waits_is_not_received(served: Served) -> None:
+    """Not even by a download that asks again and again whether its caller is still there."""
+    content = mp4(os.urandom(24_000_000))
+    video = await served.create()
+    await complete(served, video, content)
+    reader, writer = await served.connect()
+    length = "content-length: 9000000"
+    writer.write(served.head(f"GET /v1/videos/{video}/content"))
+    writer.write(served.head("POST /v1/videos", JSON, length))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(bytes(9_000_000))
+    for _ in range(20):
+        await reader.readexactly(1_000_000)
+    assert writer.transport.get_write_buffer_size() > 1_000_000
+    await reader.readexactly(len(content) - 20_000_000)
+    assert b" 400 " in await reader.readuntil(b"\r\n")
+
+
+async def test_hanging_up_while_one_waits_ends_the_one_before(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, mp4(os.urandom(24_000_000)))
+    reader, writer = await served.connect()
+    writer.write(served.head(f"GET /v1/videos/{video}/content") + served.head("GET /healthz"))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.abort()
+    route = b'{method="GET",route="/v1/videos/{id}/content",status="200"} 1.0'
+    async with asyncio.timeout(10):
+        while route not in (told := (await served.ask(served.head("GET /metrics")))[2]):
+            pass
+    assert b'route="/healthz"' not in told
+    assert served.job(video).fetched_at is None
 
 
 async def test_garbage_after_a_request_does_not_spoil_its_answer(served: Served) -> None:

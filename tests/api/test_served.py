@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
 from stage import mp4, picture, until
@@ -29,6 +31,49 @@ async def test_a_video_is_streamed_whole_and_by_ranges(served: Served) -> None:
     assert (status, body) == (206, VIDEO[1_000_000:])
     status, headers, _ = await served.ask(served.head(f"HEAD {path}"))
     assert (status, headers["content-length"]) == (200, str(len(VIDEO)))
+
+
+async def test_the_next_request_may_come_as_soon_as_a_videos_last_byte_is_there(
+    served: Served,
+) -> None:
+    video = await served.create()
+    await complete(served, video)
+    content, other = served.head(f"GET /v1/videos/{video}/content"), served.head("GET /healthz")
+    reader, writer = await served.connect()
+    for _ in range(300):
+        writer.write(content)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(x for x in head.split(b"\r\n") if x.startswith(b"content-length: "))
+        await reader.readexactly(int(length[16:]))
+        writer.write(other)
+        assert b" 200 OK" in await reader.readuntil(b'{"status":"ok"}')
+
+
+async def test_the_message_with_a_videos_last_byte_is_the_last(served: Served) -> None:
+    video = await served.create()
+    await complete(served, video, VIDEO)
+    sent: list[MutableMapping[str, Any]] = []
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"/v1/videos/{video}/content",
+        "query_string": b"",
+        "headers": [(b"host", b"x"), (b"authorization", f"Bearer {served.key}".encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 1),
+        "scheme": "http",
+    }
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await served.gateway.app(scope, receive, send)
+    assert b"".join(message.get("body", b"") for message in sent) == VIDEO
+    assert sent[-1]["body"]
+    assert [message["more_body"] for message in sent[1:]].index(False) == len(sent) - 2
 
 
 async def test_what_was_opened_is_read_to_its_end_though_it_is_deleted(served: Served) -> None:

@@ -5,12 +5,13 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from stage import mp4, picture, until
 
-from gateway.api.connection import reads_too_little
+from gateway.api.connection import BAD_SPANS, bad_spans
 
 from .bench import complete
 from .served import Serve, Served
@@ -89,12 +90,17 @@ class TestHead:
         writer.write(b"GET /healthz HTTP/1.1\r\n")
         assert await rest(reader) == b""
 
-    async def test_a_body_that_was_answered_before_its_end(self, served: Served) -> None:
-        reader, writer = await served.connect()
-        writer.write(served.head("POST /nothing", "content-length: 1000") + b"a")
-        assert b"404" in await reader.readuntil(b"}}")
-        writer.write(b"b")
+    async def test_the_next_request_after_a_body_that_was_answered_early(
+        self, served: Served
+    ) -> None:
+        reader, writer = await answered_early(served)
+        writer.write(b"b" * 999 + b"GET /healthz HTTP/1.1\r\n")
         assert await rest(reader) == b""
+
+    async def test_the_second_half_of_a_head_sent_before_an_answer(self, served: Served) -> None:
+        reader, writer = await served.connect()
+        writer.write(served.head("GET /healthz") + b"GET /healthz HTTP/1.1\r\n")
+        assert (await rest(reader)).count(b"HTTP/1.1 200") == 1
 
     async def test_whoever_is_in_time_is_answered(self, served: Served) -> None:
         head = served.head("GET /healthz")
@@ -105,11 +111,56 @@ class TestHead:
         assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
 
 
-async def test_an_idle_connection_is_closed(serve: Serve) -> None:
-    served = await serve(limits=SOON | {"idle": 0.1})
+async def answered_early(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose caller has its answer, and has sent 1 of the 1000 bytes of its body."""
     reader, writer = await served.connect()
-    writer.write(served.head("GET /healthz"))
-    assert b"200 OK" in await rest(reader)
+    writer.write(served.head("POST /nothing", "content-length: 1000") + b"a")
+    assert b"404" in await reader.readuntil(b"}}")
+    return reader, writer
+
+
+class TestIdle:
+    @pytest.fixture
+    async def served(self, serve: Serve) -> Served:
+        return await serve(limits=SOON | {"idle": 0.1})
+
+    async def test_after_an_answer(self, served: Served) -> None:
+        reader, writer = await served.connect()
+        writer.write(served.head("GET /healthz"))
+        assert b"200 OK" in await rest(reader)
+
+    async def test_after_two_requests_at_once(self, served: Served) -> None:
+        reader, writer = await served.connect()
+        writer.write(served.head("GET /healthz") * 2)
+        assert (await rest(reader)).count(b"200 OK") == 2
+
+    async def test_after_a_body_that_was_answered_early(self, served: Served) -> None:
+        reader, writer = await answered_early(served)
+        writer.write(b"b" * 999)
+        assert await rest(reader) == b""
+
+
+class TestBodyAnsweredEarly:
+    async def test_it_may_take_longer_than_a_head(self, serve: Serve) -> None:
+        served = await serve(limits=SOON | {"head": 0.1, "idle": 0.1})
+        reader, writer = await answered_early(served)
+        writer.write(b"b")
+        await writer.drain()
+        silent, _ = await served.connect()
+        assert await rest(silent) == b""  # `head` has passed by now
+        writer.write(b"b" * 998 + served.head("GET /healthz"))
+        assert b"200 OK" in await rest(reader)
+
+    async def test_one_that_stops(self, serve: Serve) -> None:
+        served = await serve(limits=SOON | {"stall": 0.1, "rate": 0})
+        reader, _ = await answered_early(served)
+        assert await rest(reader) == b""
+
+    async def test_one_that_goes_on_too_slowly(self, serve: Serve) -> None:
+        served = await serve(limits=SOON | {"stall": 0.2, "rate": 100_000})
+        reader, writer = await answered_early(served)
+        assert await trickle(writer, bytes(998), reader) < 998
+        assert await rest(reader) == b""
 
 
 class TestBody:
@@ -203,12 +254,12 @@ class TestReader:
         line.close()
 
     async def test_one_that_takes_too_little_is_cut_off(self, serve: Serve) -> None:
-        served = await serve(limits=SOON | {"stall": 1.0, "rate": 100_000_000})
+        served = await serve(limits=SOON | {"stall": 0.4, "rate": 100_000_000})
         video = await served.create()
         await complete(served, video, VIDEO)
         line = await self.stalled(served, video)
         await until(open_videos)
-        await self.read(line, 1280, lambda: not open_videos(), 0.01)  # some in each second
+        await self.read(line, 1280, lambda: not open_videos(), 0.01)  # some in each span
         assert served.job(video).fetched_at is None
         line.close()
 
@@ -222,32 +273,73 @@ class TestReader:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "cut"),
+    ("before", "after", "bad"),
     [
-        (0, 0, False),
-        (0, 99, False),
-        (99, 0, False),
-        (99, 99, True),
-        (99, 90, True),
-        (99, 89, False),
+        (0, 0, 0),
+        (0, 99, 0),
+        (99, 0, 0),
+        (99, 99, 3),
+        (99, 90, 3),
+        (99, 89, 0),
     ],
 )
-def test_who_reads_too_little(before: int, after: int, cut: bool) -> None:
-    """Where 10 bytes is the least."""
-    assert reads_too_little(before, after, 10.0) is cut
+def test_a_span_of_reading_too_little(before: int, after: int, bad: int) -> None:
+    """The third in a row, where 10 bytes is the least."""
+    assert bad_spans(2, before, after, 10.0) == bad
 
 
-async def test_connections_past_the_bound_are_told_so(serve: Serve) -> None:
-    served = await serve(limits=SOON | {"connections": 2})
-    lines = [await served.connect() for _ in range(2)]
-    for reader, writer in lines:
-        writer.write(served.head("GET /healthz"))
-        await reader.readuntil(b'{"status":"ok"}')
-    status, headers, body = await served.ask(served.head("GET /healthz"))
-    assert (status, headers["connection"]) == (503, "close")
-    assert headers["retry-after"]
-    assert json.loads(body)["error"]["code"] == "too_many_connections"
-    lines[0][1].close()
-    async with asyncio.timeout(10):
-        while (await served.ask(served.head("GET /healthz")))[0] != 200:
-            pass
+@pytest.mark.parametrize("rate", [1100, 1488, 5921])
+@pytest.mark.parametrize("lump", [32_000, 64_000])
+def test_an_honest_reader_whose_bytes_go_out_in_lumps(rate: int, lump: int) -> None:
+    """30 seconds a span, 1000 bytes a second at least."""
+    taken = [rate * 30 * span // lump * lump for span in range(100)]
+    worst = bad = 0
+    for before, after in pairwise(10**8 - each for each in taken):
+        bad = bad_spans(bad, before, after, 30_000.0)
+        worst = max(worst, bad)
+    assert worst < BAD_SPANS
+
+
+class TestTooManyConnections:
+    @pytest.fixture
+    async def served(self, serve: Serve) -> Served:
+        return await serve(limits=SOON | {"connections": 2})
+
+    async def fill(self, served: Served) -> list[asyncio.StreamWriter]:
+        lines = [await served.connect() for _ in range(2)]
+        for reader, writer in lines:
+            writer.write(served.head("GET /healthz"))
+            await reader.readuntil(b'{"status":"ok"}')
+        return [writer for _, writer in lines]
+
+    async def test_whoever_comes_is_told_so_and_closed_at_once(self, served: Served) -> None:
+        await self.fill(served)
+        before = len(sockets_here())
+        for _ in range(5):  # none of them says anything
+            reader, writer = await served.connect()
+            head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"connection: close" in head
+            assert b"retry-after: " in head
+            assert json.loads(body)["error"]["code"] == "too_many_connections"
+            writer.transport.abort()
+            await until(lambda: len(sockets_here()) == before)
+
+    async def test_a_place_that_becomes_free_is_given_again(self, served: Served) -> None:
+        first, _ = await self.fill(served)
+        first.close()
+        async with asyncio.timeout(10):
+            while not await self.answered(served):
+                pass
+
+    async def answered(self, served: Served) -> bool:
+        try:
+            return (await served.ask(served.head("GET /healthz")))[0] == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+
+
+def sockets_here() -> list[str]:
+    """Sockets that this process holds open."""
+    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    return [name for name in names if os.path.exists(name) and "socket:" in os.readlink(name)]

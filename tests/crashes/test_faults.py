@@ -126,11 +126,13 @@ async def test_a_full_disk(upstream: Upstream, make_server: MakeServer) -> None:
     assert server.process.returncode is None
 
 
-@pytest.mark.parametrize("nth", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("nth", [5, 6, 7, 8, 9])
 async def test_an_fsync_of_content_that_fails_ends_the_process(
     upstream: Upstream, make_server: MakeServer, nth: int
 ) -> None:
-    """The first ones: the video, its folder's name, its own new name, the next video."""
+    """The first ones after the start's: the video, its folder's name, its own new name, the next
+    video.
+    """
     server = make_server(upstream.url, *GRACE)
     await server.start(VIDEO_GATEWAY_FAILPOINTS=f"disk.sync=eio@{nth}")
     accepted = [prompt for prompt in ("one", "two", "three") if await accepts(server, prompt)]
@@ -335,3 +337,12 @@ def test_a_network_file_system_is_refused(
 
 def test_a_garbled_list_of_mounts_tells_nothing() -> None:
     assert file_system("a b c\n - \n\n1 2 3", Path("/data")) is None
+
+
+async def test_it_opens_as_many_files_as_it_may(make_server: MakeServer) -> None:
+    server = make_server()
+    await server.start("sh", "-c", 'ulimit -Sn 100 && exec "$@"', "sh")
+    assert server.process is not None
+    limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+    soft, hard = re.findall(r"Max open files +(\S+) +(\S+)", limits)[0]
+    assert soft == hard != "100"
