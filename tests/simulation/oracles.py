@@ -99,7 +99,8 @@ def unproven(visit: Visit) -> bool:
     """Whether nobody could tell from outside whether this POST made a task."""
     if visit.fault in (*CONNECTING, "cut_upload") or (visit.proves_refusal and visit.whole):
         return False
-    return not (visit.whole and visit.created and visit.fault in (None, "trickle", "own_500"))
+    harmless = not visit.met or visit.fault in (None, "trickle", "own_500")
+    return not (visit.whole and visit.created and harmless)
 
 
 def _one_post_a_job(story: Story, submits: dict[str, list[Visit]]) -> Iterator[str]:
