@@ -126,13 +126,11 @@ async def test_a_full_disk(upstream: Upstream, make_server: MakeServer) -> None:
     assert server.process.returncode is None
 
 
-@pytest.mark.parametrize("nth", [5, 6, 7, 8, 9])
+@pytest.mark.parametrize("nth", [5, 6, 7])
 async def test_an_fsync_of_content_that_fails_ends_the_process(
     upstream: Upstream, make_server: MakeServer, nth: int
 ) -> None:
-    """The first ones after the start's: the video, its folder's name, its own new name, the next
-    video.
-    """
+    """The first ones after the start's: the video, its folder's name, its own new name."""
     server = make_server(upstream.url, *GRACE)
     await server.start(VIDEO_GATEWAY_FAILPOINTS=f"disk.sync=eio@{nth}")
     accepted = [prompt for prompt in ("one", "two", "three") if await accepts(server, prompt)]
@@ -142,7 +140,7 @@ async def test_an_fsync_of_content_that_fails_ends_the_process(
 
 
 @pytest.mark.parametrize("fault", ["write=enospc", "write=eio", "rename=eio", "rename=enospc"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("nth", [1, 2])
 async def test_a_write_of_content_that_fails_is_made_again(
     upstream: Upstream, make_server: MakeServer, fault: str, nth: int
 ) -> None:
