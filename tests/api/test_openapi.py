@@ -134,7 +134,7 @@ async def join(sandbox: Running, tmp_path: Path) -> AsyncIterator[Join]:
                 **{"limits": Limits(requests=100_000), **sections},
             )
             gateway = Gateway(settings, {"default": KEY}, read_boot(), lambda _error: None)
-            await stack.enter_async_context(gateway._lifespan(Starlette()))
+            await stack.enter_async_context(gateway.life())
             key = new_key()
             commit_beside(folder, add_key("ada", "key_1", digest(key), time.time()), time.time())
             reader = Reader(gateway, key)
@@ -157,14 +157,11 @@ def routes(gateway: Gateway) -> set[tuple[str, str]]:
 async def test_every_route_is_described_and_nothing_else(tmp_path: Path, port: int) -> None:
     settings = Settings(server=Server(data_dir=tmp_path, metrics_port=port))
     gateway = Gateway(settings, {"default": KEY}, read_boot(), lambda _error: None)
-    told = describe(settings, "submitted")
-    assert routes(gateway) == {
-        (path, method.upper()) for path, item in told["paths"].items() for method in item
-    }
-    gateway._videos.close()
-    gateway._lock.close()
-    for upstream in gateway._upstreams.values():
-        await upstream.close()
+    async with gateway.life():
+        told = describe(settings, "submitted")
+        assert routes(gateway) == {
+            (path, method.upper()) for path, item in told["paths"].items() for method in item
+        }
 
 
 def test_it_is_valid() -> None:

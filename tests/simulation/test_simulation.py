@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,12 +40,23 @@ def test_nothing_that_must_hold_is_broken() -> None:
     assert len(unmet) < len(reached) / 10  # a thousand seeds meet them all
 
 
+@pytest.fixture(scope="module")
+def broken() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """A run of each broken version, a core each."""
+    looking = ("--seeds", 60, "--hours", 180, "--until-broken", "--workers", 1)
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        yield {
+            name: cores.submit(simulate, "--mutant", name, "--first", mutant.seed, *looking)
+            for name, mutant in MUTANTS.items()
+        }
+        cores.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_version_is_found_out(name: str) -> None:
+def test_a_broken_version_is_found_out(
+    broken: dict[str, Future[subprocess.CompletedProcess[str]]], name: str
+) -> None:
     """By the seed that is known to find it, or by one of those after it."""
-    first = MUTANTS[name].seed
-    run = simulate(
-        "--mutant", name, "--seeds", 60, "--hours", 180, "--first", first, "--until-broken"
-    )
+    run = broken[name].result()
     assert run.returncode == 1, run.stdout + run.stderr
     assert "  BROKEN " in run.stdout
