@@ -15,6 +15,7 @@ Times called `..._at` are Unix seconds for people; all others are seconds on the
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -55,8 +56,20 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     State.CANCELLED: {},
 }
 
+MOST_LOOKS = 8
+"""How many looks at a video are kept."""
+
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 """States that nothing leaves."""
+
+
+class Look(NamedTuple):
+    """What a poll found: `progress` (0 to 100) that upstream told, if any, `elapsed` seconds after
+    it had taken the video.
+    """
+
+    elapsed: float
+    progress: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,11 @@ class Job:
     progress: int = 0
     """0 to 100, as upstream reported it, never falling."""
     submitted: float | None = None
+    """When it was sent; once upstream has taken it, about when that was."""
     polled: float | None = None
+    looks: tuple[Look, ...] = ()
+    """What its latest polls found, `MOST_LOOKS` at most; the last one may have found it finished.
+    """
     finished: float | None = None
     """When upstream's completion was first seen."""
     misses: int = 0

@@ -117,7 +117,7 @@ class Calls:
         if job is not None:  # it may have changed meanwhile: its state is guarded by the ledger
             job = self._ledger.live.find(job.id) or job
         jitter = self._jitter()
-        move = self._next(call.kind, job, outcome, now)
+        move = self._next(call, job, outcome, now)
         if job is not None and job.state is State.COMPLETED:  # its lost content was fetched again
             move = None
             changes = after_refetch(job, outcome, now, self._ttl)
@@ -151,14 +151,14 @@ class Calls:
                 log.error("the ledger is full: a call's end waits to be written", call=call.id)
                 await self._clock.sleep(1)
 
-    def _next(self, kind: Kind, job: Job | None, outcome: Outcome, now: float) -> Move | None:
+    def _next(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> Move | None:
         if job is None:
             return None
-        match kind:
+        match call.kind:
             case Kind.SUBMIT:
-                return after_submit(job, outcome)
+                return after_submit(job, outcome, now)
             case Kind.POLL:
-                return after_poll(job, outcome, now, self._polling)
+                return after_poll(job, outcome, call.reserved, now, self._polling)
             case Kind.DOWNLOAD:
                 return after_download(job, outcome, now, self._clock.wall(), self._ttl)
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from gateway.clock import Clock
 from gateway.engine.calls import Calls
 from gateway.errors import LedgerFull, StateConflict
-from gateway.job import Kind, State
+from gateway.job import Job, Kind, State
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import reserve
-from gateway.policy.dispatch import Fetching, Rules, Running, Send, View, next_call
+from gateway.policy.dispatch import Fetching, Rules, Send, View, next_call
+from gateway.policy.polling import Running
 from gateway.policy.window import Place
 
 LONGEST_SLEEP = 60.0
@@ -118,13 +119,11 @@ class Dispatcher:
             ],
             slots_taken=book.slots_taken(now),
             slot_returns=book.slot_returns(now),
-            running=[
-                Running(job.id, job.submitted or 0.0, job.polled)
-                for job in idle
-                if job.state is State.RUNNING
-            ],
+            running=[self._running(job) for job in idle if job.state is State.RUNNING],
+            polling=[self._running(job) for job in live.polled(book)],
+            latency=book.latency,
             fetching=[
-                Fetching(job.id, job.retry)
+                Fetching(job.id, job.retry, job.finished or 0.0)
                 for job in idle
                 if job.state in (State.FETCHING, State.COMPLETED)
             ],
@@ -136,3 +135,9 @@ class Dispatcher:
             head_due=live.head_due() if head is None else math.inf,
             probed=book.probed,
         )
+
+    def _running(self, job: Job) -> Running:
+        habit = self._ledger.live.history.habit(
+            job.model, job.seconds, self._rules.polling.expected
+        )
+        return Running(job.id, job.submitted or 0.0, job.polled, job.looks, habit)

@@ -12,7 +12,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
+from gateway.ledger.history import History
 from gateway.ledger.transitions import Change
+
+LATENCY_STEP = 0.2
+"""Seconds: a latency that changes by less than this changes nothing that was worked out."""
+
+LONGEST_LATENCY = 5.0
+"""Seconds: a call that took longer tells of trouble, not of how long calls take."""
 
 
 class AccountBook:
@@ -28,6 +35,9 @@ class AccountBook:
         """Calls that take a place in the window, or did a short while ago."""
         self.ghosts: dict[int, float] = {}
         """Submits of unknown outcome, by their call's id: until when each keeps its slot."""
+        self.latency = 0.0
+        """Seconds that polls took lately, to the quarter."""
+        self._took = 0.0
         self.probed = -math.inf
         """When an id that can't exist was last asked about."""
 
@@ -39,6 +49,11 @@ class AccountBook:
             self.calls.pop(call.id, None)
         if call.slot_until is not None:
             self.ghosts[call.id] = call.slot_until
+        if call.kind is Kind.POLL and call.ended is not None and call.touched:
+            took = min(call.ended - call.reserved, LONGEST_LATENCY)
+            self._took += (took - self._took) / (8 if self._took else 1)
+            if abs(self._took - self.latency) > LATENCY_STEP:
+                self.latency = round(self._took / LATENCY_STEP) * LATENCY_STEP
         if call.job_id is None:
             self.probed = max(self.probed, call.reserved)
 
@@ -95,6 +110,7 @@ class Live:
         self._line: list[tuple[int, str]] = []
         """The queue, first come first: `seq` and id."""
         self._keys: dict[str, Key] = {}
+        self.history = History()
 
     def load(
         self,
@@ -132,6 +148,7 @@ class Live:
             self._place(job)
         for event in change.events:
             if isinstance(event, JobMoved):
+                self.history.take(event)
                 if event.before is not None:
                     self.counts[event.before] -= 1
                 self.counts[event.job.state] += 1
@@ -163,6 +180,11 @@ class Live:
         busy = {call.job_id for call in book.open_calls()}
         lost = (job for job in self.lost.values() if job.account == book.account.name)
         return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
+
+    def polled(self, book: AccountBook) -> Iterator[Job]:
+        """An account's running videos whose poll is under way."""
+        polls = (call.job_id for call in book.open_calls() if call.kind is Kind.POLL)
+        return (book.tasks[job_id] for job_id in polls if job_id in book.tasks)
 
     def unfinished(self) -> int:
         """Videos that may still need room on the disk, of all accounts."""

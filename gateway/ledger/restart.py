@@ -13,6 +13,9 @@ from gateway.ledger.live import Live
 from gateway.ledger.schema import accounts, boots, calls, jobs
 from gateway.ledger.transitions import Change, read_account, read_job, transition
 
+LATEST = 50
+"""Finished videos that a start learns from."""
+
 
 def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
     """This boot's number in the ledger and its offset; accounts new to the ledger are written down.
@@ -99,6 +102,10 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     states = {State(state): count for state, count in counted}
     rows = conn.execute(select(accounts)).mappings()
     live.load(found, taken, [read_account(row) for row in rows], states, ghosts)
+    done = (jobs.c.state == State.COMPLETED) & jobs.c.finished.is_not(None)
+    latest = select(jobs).where(done).order_by(jobs.c.finished.desc()).limit(LATEST)
+    for row in reversed(conn.execute(latest).mappings().all()):
+        live.history.learn(read_job(row))
 
 
 def _read_call(row: Any) -> Call:

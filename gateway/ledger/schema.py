@@ -5,11 +5,15 @@ Seconds on the ledger's timeline unless the name ends in `_at` (Unix seconds). A
 make these tables; a test holds the two against each other.
 """
 
+import json
+from collections.abc import Sequence
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -18,12 +22,29 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
 )
 
-HEAD = "0003"
+from gateway.job import Look
+
+HEAD = "0004"
 """The newest migration: what a ledger of this version must be at."""
 
 metadata = MetaData()
+
+
+class Looks(TypeDecorator[tuple[Look, ...]]):
+    """Looks at a video, as JSON: pairs of seconds and progress."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[Look] | None, dialect: Dialect) -> str:
+        return json.dumps(value or ())
+
+    def process_literal_param(self, value: Sequence[Look] | None, dialect: Dialect) -> str:
+        return self.process_bind_param(value, dialect)
+
 
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -92,6 +113,7 @@ jobs = Table(
     Column("progress", Integer, nullable=False),
     Column("submitted", Float),
     Column("polled", Float),
+    Column("looks", Looks, nullable=False, server_default="[]"),
     Column("finished", Float),
     Column("misses", Integer, nullable=False),
     Column("retry", Float, nullable=False),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Concatenate, ParamSpec
 
+import orjson
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.errors import QueueFull, RepeatConflict, StateConflict
@@ -24,6 +25,7 @@ from gateway.job import (
     JobMoved,
     Key,
     Kind,
+    Look,
     State,
 )
 from gateway.ledger import schema
@@ -60,6 +62,7 @@ def read_job(row: Any) -> Job:
     """The job that a row of `jobs` is."""
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - sqlite3.Row is no mapping
     values["state"] = State(values["state"])
+    values["looks"] = tuple(Look(*look) for look in orjson.loads(values["looks"]))
     for name in ("in_progress", "content_lost", "content_gone"):
         values[name] = bool(values[name])
     return Job(**values)

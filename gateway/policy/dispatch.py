@@ -1,8 +1,13 @@
 """What an account's loop does next: one decision over all the calls that it could make.
 
-Downloads go first, since content expires upstream; then submits, since a free slot is what
-everybody waits for; then polls. The order starves nobody: downloads are bounded by what has
-finished, and submits by the slots, which only polls set free.
+A free slot is refilled first: it is what everybody waits for. Then downloads, since content expires
+upstream; then polls, the likeliest to find a video finished first. The order starves nobody:
+submits are bounded by the slots, which only polls set free, and by the videos that wait to be
+fetched; downloads by what has finished.
+
+Places in the window are kept for what is soon to come: a video about to be finished needs a poll,
+and then its slot a submit. While a place is needed so, a look at the progress of another waits or
+is left out, and a download waits, for one period at most.
 """
 
 import math
@@ -10,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.job import Account, Kind
-from gateway.policy.polling import PollingRule, when_to_poll
-from gateway.policy.window import Place, WindowRule, opens_at
+from gateway.policy.polling import CROWDED_PRICE, PollingRule, Running, may_poll, when_to_poll
+from gateway.policy.window import Place, WindowRule, opens_at, returns_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +31,14 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A video that upstream is working on, with no call under way."""
-
-    job_id: str
-    submitted: float
-    polled: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Fetching:
-    """A video that waits to be brought home, with no call under way. Not before `retry`."""
+    """A video that waits to be brought home, with no call under way. Not before `retry`.
+    `finished`: when it was seen to be finished.
+    """
 
     job_id: str
     retry: float
+    finished: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,7 @@ class View:
     next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
     those under way too. `head` is first in line among the jobs that are due; `head_due` is when the
     next of the others becomes due. `room` says whether the disk has room for one more video.
+    `polling` are the videos whose poll is under way. `latency`: seconds that a poll takes.
     """
 
     now: float
@@ -69,6 +69,8 @@ class View:
     head_due: float = math.inf
     probed: float = -math.inf
     """When an id that can't exist was last asked about."""
+    polling: Sequence[Running] = ()
+    latency: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
     """The one thing to do now. Earlier in `_candidates` goes first among the calls that are due."""
     window_opens = opens_at(rules.window, view.places, view.now)
     until = math.inf
-    for due, send in _candidates(view, rules):
+    for due, send in _candidates(view, rules, window_opens):
         due = max(due, view.account.opens, window_opens if send.kind in rules.counts else due)
         if due <= view.now:
             return send
@@ -132,14 +134,101 @@ def probe_due(view: View, rules: Rules) -> float:
     return max(account.submits, view.probed + rules.polling.interval) if looked else math.inf
 
 
-def _candidates(view: View, rules: Rules) -> Iterator[tuple[float, Send]]:
-    for video in sorted(view.fetching, key=lambda video: video.retry):
-        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
+def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
+    """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
     if view.head is not None and may_submit(view, rules):
         yield view.account.submits, Send(Kind.SUBMIT, view.head)
-    looks = [
-        (when_to_poll(task.submitted, task.polled, rules.polling), Send(Kind.POLL, task.job_id))
-        for task in view.running
-    ]
-    looks.append((probe_due(view, rules), Send(Kind.POLL, None)))
-    yield from sorted(looks, key=lambda look: look[0])  # in turns: each may close the account
+    polls = _Polls(view, rules, opens)
+    for video in sorted(view.fetching, key=lambda video: video.retry):
+        yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
+    yield from polls.in_order()
+    yield probe_due(view, rules), Send(Kind.POLL, None)
+
+
+class _Polls:
+    """When each running video is to be polled, and what the window must have places for."""
+
+    def __init__(self, view: View, rules: Rules, opens: float) -> None:
+        self._view = view
+        self._rules = rules
+        self._soonest = max(view.now, opens if Kind.POLL in rules.counts else view.now)
+        self._best = {
+            video.job_id: when_to_poll(video, rules.polling, view.latency) for video in view.running
+        }
+
+    def in_order(self) -> Iterator[tuple[float, Send]]:
+        """The likeliest to be finished goes first. Where upstream is in trouble they take turns,
+        for each may close the account; and while it is in doubt, each goes as soon as it may.
+        """
+        view, polling = self._view, self._rules.polling
+        if view.account.doubt is not None or view.account.trouble is not None:
+            dues = ((may_poll(video, polling), video) for video in view.running)
+            ordered = sorted(dues, key=lambda due: due[0])
+        else:
+            dues = ((self._due(video), video) for video in view.running)
+            ordered = sorted(dues, key=lambda due: -self._chance(due[1], view.now))
+        for due, video in ordered:
+            yield due, Send(Kind.POLL, video.job_id)
+
+    def held(self, video: Fetching) -> float:
+        """Until when a download leaves its place to calls that can't wait."""
+        view, window = self._view, self._rules.window
+        last = video.finished + window.period
+        if Kind.DOWNLOAD not in self._rules.counts or last <= view.now or not self._crowded():
+            return view.now
+        back = (returns_at(window, place) for place in view.places)
+        return min(last, *(at for at in back if at > view.now))
+
+    def _due(self, video: Running) -> float:
+        """The best moment; for a look that is too late for it, or would take a place that is
+        needed, the best one from now on.
+        """
+        view, polling = self._view, self._rules.polling
+        best = self._best[video.job_id]
+        if best > view.now or self._is_last(video, best):
+            return best
+        if self._soonest > best + 1.0 or self._crowded(video):
+            since = math.ceil(self._soonest)  # so that it need not be worked out each moment
+            return when_to_poll(video, polling, view.latency, since, CROWDED_PRICE)
+        return best
+
+    def _is_last(self, video: Running, moment: float) -> bool:
+        """Whether a poll then will probably find it finished."""
+        return self._chance(video, moment) > 0.5
+
+    def _chance(self, video: Running, moment: float) -> float:
+        elapsed = moment + self._view.latency / 2 - video.submitted
+        return video.belief(self._view.latency).chance(elapsed)
+
+    def _crowded(self, but: Running | None = None) -> bool:
+        """Whether one more call now takes a place that one soon to come will need."""
+        view, window = self._view, self._rules.window
+        horizon = window.period + window.guard
+        back = [returns_at(window, place) for place in view.places]
+        back = [view.now + horizon if at == math.inf else at for at in back if at > view.now]
+        wanted = sorted(self._soon(but))
+        for number, moment in enumerate(wanted):
+            if moment > view.now + horizon:
+                break
+            taken = sum(at > moment for at in back) + number + 2
+            if taken > window.requests:
+                return True
+        return False
+
+    def _soon(self, but: Running | None) -> Iterator[float]:
+        """When calls will be wanted: polls, and a submit for each slot that they set free."""
+        view = self._view
+        submits = view.head is not None and view.account.doubt is None and not view.account.paused
+        if submits:
+            free = self._rules.concurrent - view.slots_taken
+            yield from [view.now] * free
+        for video in view.polling:
+            if submits and self._is_last(video, view.now):
+                yield view.now
+        for video in view.running:
+            if video is but:
+                continue
+            best = max(self._best[video.job_id], view.now)
+            yield best
+            if submits and self._is_last(video, best):
+                yield best

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.job import Job, Kind, State
+from gateway.job import MOST_LOOKS, Job, Kind, Look, State
 from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.retry import backoff
@@ -69,14 +69,15 @@ class Move:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def after_submit(job: Job, outcome: Outcome) -> Move:
-    """From `submitting`."""
+def after_submit(job: Job, outcome: Outcome, now: float) -> Move:
+    """From `submitting`. Upstream is taken to have accepted it half-way through the call."""
     match outcome.verdict:
         case Verdict.ACCEPTED:
             return Move(
                 State.RUNNING,
                 {
                     "upstream_id": outcome.upstream_id,
+                    "submitted": ((job.submitted or now) + now) / 2,
                     "in_progress": outcome.in_progress,
                     "progress": outcome.progress or 0,
                 },
@@ -107,12 +108,21 @@ def slot_until(kind: Kind, outcome: Outcome, now: float, rule: PollingRule) -> f
     return now + rule.max_wait if unknown else None
 
 
-def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Move:
-    """From `running`."""
-    polled = {"polled": now} if outcome.touched else {}
+def after_poll(job: Job, outcome: Outcome, asked: float, now: float, rule: PollingRule) -> Move:
+    """From `running`. `asked`: when the call was reserved; upstream is taken to have looked
+    half-way from there to now.
+    """
+    polled: dict[str, Any] = {"polled": now} if outcome.touched else {}
+    elapsed = (asked + now) / 2 - (job.submitted or asked)
     match outcome.verdict:
         case Verdict.FINISHED:
-            changes = {"finished": now, "in_progress": True, "progress": 100, "misses": 0}
+            changes: dict[str, Any] = {
+                "finished": now,
+                "in_progress": True,
+                "progress": 100,
+                "misses": 0,
+            }
+            changes["looks"] = _looks(job, Look(elapsed, 100))
             return Move(State.FETCHING, polled | changes)
         case Verdict.PASSING | Verdict.EXHAUSTED if job.requeues < MOST_REQUEUES:
             return _requeue(job, now)
@@ -126,6 +136,7 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
             return Move(State.RUNNING, polled | {"misses": job.misses + 1})
         case Verdict.OBSERVED:
             polled["misses"] = 0
+            polled["looks"] = _looks(job, Look(elapsed, outcome.progress))
             polled["in_progress"] = job.in_progress or outcome.in_progress
             polled["progress"] = max(job.progress, outcome.progress or 0)
         case verdict if verdict in _OF_THE_ACCOUNT:
@@ -140,6 +151,10 @@ def after_poll(job: Job, outcome: Outcome, now: float, rule: PollingRule) -> Mov
     return Move(State.RUNNING, polled)
 
 
+def _looks(job: Job, look: Look) -> tuple[Look, ...]:
+    return (*job.looks[1 - MOST_LOOKS :], look)
+
+
 def _requeue(job: Job, now: float) -> Move:
     """Back to its place in line, as if it had never been sent, but for a pause."""
     forgotten = {
@@ -147,6 +162,7 @@ def _requeue(job: Job, now: float) -> Move:
         "upstream_id": None,
         "submitted": None,
         "polled": None,
+        "looks": (),
         "in_progress": False,
         "progress": 0,
         "misses": 0,

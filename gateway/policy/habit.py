@@ -1,0 +1,108 @@
+"""What the latest finished videos teach about the next: how long they take and what their progress
+is worth.
+
+Kinds are told apart by model and seconds. Medians and quartiles, so that a few odd ones change
+little; a few imagined videos of `expected` seconds stand for what is not known yet.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from gateway.job import Look
+from gateway.policy.belief import Habit, believe, likelihood
+
+MOST_LESSONS = 100
+"""How many finished videos of a kind are remembered."""
+
+NOISES = (0.1, 0.5, 1.5, 4.0, 12.0, math.inf)
+"""Standard deviations of progress, in points, among which the likeliest is chosen."""
+
+_IMAGINED = 2
+"""How many videos of `expected` seconds are taken as seen."""
+
+_SPREAD = 0.5
+"""Of the logarithm of the seconds, before anything is known."""
+
+_LEAST_SPREAD = 0.03
+
+_BLUR = 0.5
+"""Seconds: see `belief.believe`; of calls of a second or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one finished video taught: about how many `seconds` it took, and the logarithm of the
+    likelihood of what it told, for each of NOISES.
+    """
+
+    seconds: float
+    fits: tuple[float, ...]
+
+
+def unknown(expected: float) -> Habit:
+    """The habit of videos of which none has been seen."""
+    return Habit(math.log(expected), _SPREAD, 1.5)
+
+
+def lesson(habit: Habit, looks: Sequence[Look]) -> Lesson | None:
+    """What a finished video teaches; the last of its `looks` found it finished."""
+    *before, found = looks
+    if found.elapsed <= 0.0:
+        return None
+    blind = believe(Habit(habit.mean, habit.spread, math.inf), tuple(before), _BLUR)
+    best = believe(habit, tuple(before), _BLUR)
+    points = [point for point in blind.points if point <= found.elapsed] or [found.elapsed]
+    shares = _differences([blind.chance(point) for point in points])
+    fits = tuple(_fit(before, points, shares, noise) for noise in NOISES)
+    finished, late = best.lateness(found.elapsed)
+    least = before[-1].elapsed if before else 0.0
+    seconds = found.elapsed - late / finished if finished > 1e-3 else (least + found.elapsed) / 2
+    return Lesson(max(seconds, 1e-3), fits)
+
+
+def learn(lessons: Sequence[Lesson], expected: float) -> Habit:
+    """The habit that these lessons teach, the latest of a kind."""
+    if not lessons:
+        return unknown(expected)
+    logs = sorted(math.log(each.seconds) for each in lessons)
+    weight = len(logs) / (len(logs) + _IMAGINED)
+    mean = weight * median(logs) + (1 - weight) * math.log(expected)
+    if len(logs) < 4:
+        spread = _SPREAD
+    else:
+        first, _, third = quantiles(logs, n=4)
+        seen = (third - first) / 1.349  # of a normal distribution
+        spread = math.sqrt(weight * seen**2 + (1 - weight) * _SPREAD**2)
+    totals = [math.fsum(each.fits[index] for each in lessons) for index in range(len(NOISES))]
+    noise = NOISES[totals.index(max(totals))] if any(totals) else 1.5
+    return Habit(round(mean, 3), round(max(spread, _LEAST_SPREAD), 3), noise)
+
+
+def differs(one: Habit, other: Habit) -> bool:
+    """Whether it matters: what was worked out for a habit holds as long as it doesn't."""
+    return (
+        one.noise != other.noise
+        or abs(one.mean - other.mean) > 0.1 * one.spread
+        or not 0.85 < one.spread / other.spread < 1.18
+    )
+
+
+def _fit(
+    looks: Sequence[Look], points: Sequence[float], shares: Sequence[float], noise: float
+) -> float:
+    """The logarithm of the likelihood of what was told."""
+    total = 0.0
+    for point, share in zip(points, shares, strict=True):
+        for look in looks:
+            if look.progress is None:
+                share *= 1.0 if noise == math.inf else 0.2
+            else:
+                share *= 0.01 if noise == math.inf else likelihood(look, point, noise, _BLUR) + 1e-4
+        total += share
+    return math.log(total + 1e-12)
+
+
+def _differences(values: Sequence[float]) -> list[float]:
+    return [after - before for before, after in zip((0.0, *values), values, strict=False)]
