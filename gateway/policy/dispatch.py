@@ -13,6 +13,9 @@ from gateway.job import Account, Kind
 from gateway.policy.polling import PollingRule, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
+LOOK_FOR_ROOM = 60.0
+"""Seconds between two looks whether the disk has room again: nobody tells."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -105,12 +108,11 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
 
 
 def may_submit(view: View, rules: Rules) -> bool:
-    """Whether one more paid task may be created, as far as slots, disk and trust in upstream go."""
+    """Whether one more paid task may be created, as far as slots and trust in upstream go."""
     return (
         not view.submitting
         and view.slots_taken < rules.concurrent
         and view.to_fetch <= rules.concurrent
-        and view.room
         and view.account.doubt is None
         and not view.account.paused
     )
@@ -136,7 +138,8 @@ def _candidates(view: View, rules: Rules) -> Iterator[tuple[float, Send]]:
     for video in sorted(view.fetching, key=lambda video: video.retry):
         yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
-        yield view.account.submits, Send(Kind.SUBMIT, view.head)
+        room = view.now if view.room else view.now + LOOK_FOR_ROOM
+        yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     looks = [
         (when_to_poll(task.submitted, task.polled, rules.polling), Send(Kind.POLL, task.job_id))
         for task in view.running
