@@ -45,6 +45,7 @@ from gateway.errors import LedgerBroken, RequestError, StartError
 from gateway.failpoint import reach
 from gateway.job import Caller, Kind
 from gateway.ledger.callers import add_caller
+from gateway.ledger.knock import Door
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.mounts import refuse_network
 from gateway.metrics import Metrics
@@ -77,6 +78,7 @@ class Gateway:
         *,
         make_clock: Callable[[float], Clock] = Clock,
         make_disk: Callable[[Callable[[OSError], None]], Disk] = Disk,
+        make_door: Callable[[Path], Door] = Door.open,
         make_upstream: Callable[..., Upstream] = Upstream,
     ) -> None:
         self._settings = settings
@@ -116,6 +118,8 @@ class Gateway:
         for dispatcher in self._dispatchers:
             ledger.on_commit(dispatcher.wake)
         self._janitor = Janitor(ledger, videos, inputs, clock, content)
+        wakers = [dispatcher.wake for dispatcher in self._dispatchers]
+        self._watch = Watch(ledger, clock, make_door(data), wakers)
 
         metrics = Metrics(ledger.live, clock, rules)
         ledger.listen(metrics.on_event)
@@ -200,7 +204,7 @@ class Gateway:
             data = self._settings.server.data_dir
             raise StartError(f"the data folder {data} can't be used: {error.strerror}") from error
         self._loops = [asyncio.create_task(each.run()) for each in self._dispatchers]
-        housekeeping = (self._janitor, Watch(self.ledger, clock))
+        housekeeping = (self._janitor, self._watch)
         self._housekeeping = [asyncio.create_task(each.run()) for each in housekeeping]
         for loop in (*self._loops, *self._housekeeping):
             loop.add_done_callback(self._ended)
@@ -219,6 +223,7 @@ class Gateway:
         cut = sum(len(book.open_calls()) for book in self.ledger.live.books.values())
         for upstream in self._upstreams.values():
             await upstream.close()
+        self._watch.close()
         await self.ledger.close()
         self._videos.close()
         self._lock.close()

@@ -51,6 +51,12 @@ class Clock:
         """Seconds since the machine was started, those that it slept too."""
         return _since_boot()
 
+    def ahead(self) -> float:
+        """Seconds by which `now` is ahead of the event loop's time, which its timers go by. It
+        grows by as long as the machine sleeps, for the loop doesn't count that.
+        """
+        return self.now() - asyncio.get_running_loop().time()
+
     def wall(self) -> float:
         """Unix time, for people to read."""
         return time.time()

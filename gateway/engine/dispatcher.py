@@ -1,7 +1,8 @@
 """One account's loop: read a view, ask policy what comes next, reserve that call, start it, go on.
 
 The loop awaits no call, so a long download blocks nothing. It sleeps until the next thing can
-happen: a moment that policy names, or a commit.
+happen: a moment that policy names, or a commit. That the machine slept meanwhile, which no timer
+counts, `engine/watch.py` sees for all loops.
 """
 
 import asyncio
@@ -17,9 +18,6 @@ from gateway.ledger.transitions import reserve
 from gateway.policy.dispatch import Fetching, Rules, Send, View, next_call
 from gateway.policy.polling import Running
 from gateway.policy.window import Place
-
-LONGEST_SLEEP = 60.0
-"""Seconds: the machine may have slept meanwhile, and timers of the event loop don't count that."""
 
 
 class Dispatcher:
@@ -45,7 +43,7 @@ class Dispatcher:
         self._stopping = False
 
     def wake(self) -> None:
-        """Something was committed: look again."""
+        """Something was committed, or the machine slept: look again."""
         self._changed.set()
 
     def stop(self) -> None:
@@ -90,11 +88,11 @@ class Dispatcher:
         group.create_task(self._calls.make(change.calls[0], job))
 
     async def _sleep_until(self, until: float) -> None:
-        seconds = min(until - self._clock.now(), LONGEST_SLEEP)
-        if seconds <= 0 and not math.isinf(until):
+        seconds = until - self._clock.now()
+        if seconds <= 0:
             return
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
                 await self._changed.wait()
         except TimeoutError:
             pass

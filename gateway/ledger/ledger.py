@@ -16,6 +16,7 @@ from gateway.job import TERMINAL, AccountChanged, Event, Job, JobChanged, JobMov
 from gateway.ledger import schema
 from gateway.ledger.callers import read_key
 from gateway.ledger.database import open_database, open_for_reading, translate
+from gateway.ledger.knock import knock
 from gateway.ledger.live import Live
 from gateway.ledger.operator import INPUT_NEEDED
 from gateway.ledger.restart import begin_boot, load
@@ -212,14 +213,16 @@ class Ledger:
 
 def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:
     """Run one transition from another process than the server's, which sees it before its next
-    answer. Raises LedgerError.
+    answer, and looks at once since it hears a knock. Raises LedgerError.
     """
     engine = open_database(folder)
     try:
         with engine.begin() as conn:
-            return run_transition(conn, transition, token_hex(16), wall)
+            change = run_transition(conn, transition, token_hex(16), wall)
     except DBAPIError as error:
         raise translate(error) from error
+    knock(folder)
+    return change
 
 
 def all_keys(folder: Path) -> list[Key]:

@@ -18,6 +18,9 @@ from gateway.job import Account, Kind
 from gateway.policy.polling import CROWDED_PRICE, PollingRule, Running, may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at, returns_at
 
+LOOK_FOR_ROOM = 60.0
+"""Seconds between two looks whether the disk has room again: nobody tells."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -107,12 +110,11 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
 
 
 def may_submit(view: View, rules: Rules) -> bool:
-    """Whether one more paid task may be created, as far as slots, disk and trust in upstream go."""
+    """Whether one more paid task may be created, as far as slots and trust in upstream go."""
     return (
         not view.submitting
         and view.slots_taken < rules.concurrent
         and view.to_fetch <= rules.concurrent
-        and view.room
         and view.account.doubt is None
         and not view.account.paused
     )
@@ -137,7 +139,8 @@ def probe_due(view: View, rules: Rules) -> float:
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
     if view.head is not None and may_submit(view, rules):
-        yield view.account.submits, Send(Kind.SUBMIT, view.head)
+        room = view.now if view.room else view.now + LOOK_FOR_ROOM
+        yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     polls = _Polls(view, rules, opens)
     for video in sorted(view.fetching, key=lambda video: video.retry):
         yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)

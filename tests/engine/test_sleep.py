@@ -1,13 +1,17 @@
 """The machine slept: hours went by, and the event loop's own timers have not noticed."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from conftest import MakeGateway
 from stage import House, until
 from upstream.bench import Request, http, serving
 
-from gateway.engine import dispatcher
+from gateway.clock import Clock
+from gateway.engine import watch
+from gateway.engine.watch import Watch
+from gateway.ledger.knock import Door
 
 from .test_odd_upstreams import MISSING, VIDEO, Provider, status
 
@@ -34,8 +38,8 @@ class Drowsy(Provider):
 
 @pytest.fixture
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine looks again once a minute whatever its timers say; here once in a moment."""
-    monkeypatch.setattr(dispatcher, "LONGEST_SLEEP", 0.02)
+    """The clocks are compared once a minute; here once in a moment."""
+    monkeypatch.setattr(watch, "EVERY", 0.02)
 
 
 async def asleep(house: House, caller, provider: Drowsy) -> list[str]:
@@ -99,3 +103,30 @@ async def test_what_has_expired_meanwhile_is_told_at_the_first_look(
         metrics = (await caller.http.get("/metrics")).text
         assert 'video_gateway_content_expired_total{account="default"} 1.0' in metrics
         await house.stop()
+
+
+async def test_a_sleep_wakes_all_loops_once_and_time_that_all_clocks_count_wakes_none(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop: Any = asyncio.get_running_loop()
+    seconds, clock, passed = loop.time, Clock(), [0.0]
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    loop.time = lambda: seconds() + passed[0]  # for good: a loop's time never goes back
+    woken: list[str] = []
+    wakers = [lambda: woken.append("one"), lambda: woken.append("other")]
+    watching = asyncio.create_task(Watch(house.ledger, clock, Door(house.folder), wakers).run())
+
+    async def look() -> list[str]:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return woken
+
+    assert await look() == []
+    clock._offset, passed[0] = HOURS, HOURS
+    assert await look() == []
+    clock._offset += 30.0
+    assert await look() == ["one", "other"]
+    clock._offset += 30.0
+    assert await look() == ["one", "other"] * 2
+    watching.cancel()
+    await asyncio.wait((watching,))

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Account, Kind
-from gateway.policy.dispatch import Fetching, Rules, Running, Send, View, Wait, next_call
+from gateway.policy.dispatch import (
+    LOOK_FOR_ROOM,
+    Fetching,
+    Rules,
+    Running,
+    Send,
+    View,
+    Wait,
+    next_call,
+)
 from gateway.policy.polling import PollingRule, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
@@ -162,10 +171,13 @@ def test_a_wait_never_oversleeps(view: View, rules: Rules, share: float) -> None
 
 @given(view=views(), rules=rules)
 def test_a_wait_ends_in_a_call_or_in_a_slot_set_free(view: View, rules: Rules) -> None:
+    """Or in a look at the disk, which may have room by then."""
     decision = next_call(view, rules)
     if isinstance(decision, Wait) and math.isfinite(decision.until):
-        then = next_call(replace(view, now=decision.until), rules)
-        assert isinstance(then, Send) or decision.until in (view.slot_returns, view.head_due)
+        then = replace(view, now=decision.until)
+        sent = (next_call(replace(then, room=room), rules) for room in {view.room, True})
+        returns = decision.until in (view.slot_returns, view.head_due)
+        assert returns or any(isinstance(each, Send) for each in sent)
 
 
 def test_with_nothing_to_do_it_waits_for_a_change() -> None:
@@ -194,13 +206,23 @@ def test_a_full_window_holds_every_kind_of_call() -> None:
     [
         {"slots_taken": 5},
         {"slots_taken": 6},
-        {"room": False},
+        {"slots_taken": 5, "room": False},
+        {"account": Account("main", paused=True), "room": False},
         {"to_fetch": 6},
         {"account": Account("main", doubt="why"), "looking": True},
         {"account": Account("main", paused=True)},
         {"account": Account("main", paused=True, doubt="why")},
     ],
-    ids=["slots", "more than the slots", "disk", "too many to fetch", "doubt", "paused", "both"],
+    ids=[
+        "slots",
+        "more than the slots",
+        "slots and disk",
+        "paused and disk",
+        "too many to fetch",
+        "doubt",
+        "paused",
+        "paused and doubt",
+    ],
 )
 def test_no_submit(held: dict[str, object]) -> None:
     assert next_call(replace(IDLE, head="a", **held), RULES) == Wait(math.inf)
@@ -208,6 +230,18 @@ def test_no_submit(held: dict[str, object]) -> None:
 
 def test_submits_go_on_with_as_many_to_fetch_as_there_are_slots() -> None:
     assert next_call(replace(IDLE, head="a", to_fetch=5), RULES) == Send(Kind.SUBMIT, "a")
+
+
+def test_a_submit_held_for_room_alone_looks_at_the_disk_again_soon() -> None:
+    """Nobody tells when a disk has room again; where nothing waits for it nobody looks."""
+    held = replace(IDLE, head="a", room=False)
+    assert next_call(held, RULES) == Wait(NOW + LOOK_FOR_ROOM)
+    assert LOOK_FOR_ROOM <= 60
+    assert next_call(replace(held, head=None), RULES) == Wait(math.inf)
+    closed = replace(held, account=Account("main", submits=NOW + 300))
+    assert next_call(closed, RULES) == Wait(NOW + 300)
+    running = [Running("b", NOW - 500, NOW - 10)]
+    assert next_call(replace(held, running=running), RULES) == Wait(NOW + 20)
 
 
 def test_it_wakes_when_a_slot_of_unknown_fate_returns() -> None:

@@ -159,7 +159,11 @@ class Callers:
         assert wish.delete_after is not None
         await asyncio.sleep(max(0.0, wish.accepted + wish.delete_after - self.now()))
         wish.deleting = self.now()
-        status, body = await self._call(app, "DELETE", f"/v1/videos/{wish.id}")
+        while True:
+            status, body = await self._call(app, "DELETE", f"/v1/videos/{wish.id}")
+            if status != 503:
+                break
+            await asyncio.sleep(60)
         if status != 200:
             self.broken.append(f"{wish.prompt}: deleted with {status} {body!r}")
         wish.deleted = self.now()

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import structlog
 
-from gateway.engine import watch
 from gateway.ledger.database import FILE, open_database
 
 from .world import Verdict, run_seed
@@ -32,8 +31,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         open_database(self.folder).dispose()
-        # Nobody else writes these ledgers, and no call here needs certificates: both cost a lot.
-        watch.EVERY = 30.0
+        # No call here needs certificates, and they cost a lot.
         ssl.create_default_context = cache(ssl.create_default_context)
 
     def run(self, seeds: Iterable[int], workers: int) -> Iterator[Verdict]:

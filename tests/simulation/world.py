@@ -31,6 +31,7 @@ from gateway.errors import StartError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key
 from gateway.ledger.database import FILE
+from gateway.ledger.knock import Door
 from gateway.ledger.ledger import commit_beside
 from gateway.upstream.client import Upstream
 
@@ -297,6 +298,7 @@ class World:
             on_fatal,
             make_clock=lambda offset: MachineClock(self.machine, offset),
             make_disk=make_disk,
+            make_door=Door,  # nobody knocks
             make_upstream=make_upstream,
         )
 
