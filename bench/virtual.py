@@ -26,6 +26,7 @@ from gateway.clock import Clock
 from gateway.config import AccountSettings, Auth, Content, Polling, Server, Settings
 from gateway.content.disk import Disk
 from gateway.job import Event, Job, JobMoved, State
+from gateway.ledger.knock import Door
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import accept
 from gateway.upstream.client import Upstream
@@ -137,6 +138,7 @@ class Front:
             self.keys,
             machine.read_boot(),
             self._failed.append,
+            make_door=Door,
             make_clock=make_clock,
             make_disk=_Roomy,
             make_upstream=make_upstream,

@@ -6,6 +6,9 @@ from gateway.job import Job, JobMoved, State
 from gateway.policy.belief import Habit
 from gateway.policy.habit import MOST_LESSONS, Lesson, differs, learn, lesson, unknown
 
+EVERY = 30.0
+"""Seconds between two times that a habit is learnt anew: what is worked out for it is much."""
+
 Kind = tuple[str, int]
 
 
@@ -15,9 +18,9 @@ class History:
     def __init__(self) -> None:
         self._lessons: dict[Kind, deque[Lesson]] = {}
         self._habits: dict[tuple[Kind, float], Habit] = {}
-        self._learnt: dict[tuple[Kind, float], int] = {}
-        """How many lessons of a kind a habit goes by."""
-        self._count: dict[Kind, int] = {}
+        self._learnt: dict[tuple[Kind, float], float] = {}
+        """When the latest video that a habit goes by was finished."""
+        self._latest: dict[Kind, float] = {}
 
     def take(self, event: JobMoved) -> None:
         """Learn from a video that was just seen to be finished."""
@@ -34,17 +37,17 @@ class History:
         taught = lesson(taken or unknown(job.looks[-1].elapsed), job.looks)
         if taught is not None:
             seen.append(taught)
-            self._count[kind] = self._count.get(kind, 0) + 1
+            self._latest[kind] = job.finished
 
     def habit(self, model: str, seconds: int, expected: float) -> Habit:
         """How videos of a kind behave; `expected`: their seconds, as far as nothing is known."""
         kind = (model, seconds)
         key = (kind, expected)
-        count = self._count.get(kind, 0)
         habit = self._habits.get(key)
-        if habit is None or self._learnt[key] != count:
+        latest = self._latest.get(kind, 0.0)
+        if habit is None or latest > self._learnt[key] + EVERY:
             learnt = learn(self._lessons.get(kind, ()), expected)
             if habit is None or differs(habit, learnt):
                 habit = self._habits[key] = learnt
-            self._learnt[key] = count
+            self._learnt[key] = latest
         return habit

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from gateway.job import Look
 from gateway.policy.belief import Habit, believe, likelihood
 
-MOST_LESSONS = 100
+MOST_LESSONS = 40
 """How many finished videos of a kind are remembered."""
 
 NOISES = (0.1, 0.5, 1.5, 4.0, 12.0, math.inf)
@@ -51,8 +51,9 @@ def lesson(habit: Habit, looks: Sequence[Look]) -> Lesson | None:
     *before, found = looks
     if found.elapsed <= 0.0:
         return None
-    blind = believe(Habit(habit.mean, habit.spread, math.inf), tuple(before), _BLUR)
-    best = believe(habit, tuple(before), _BLUR)
+    wide = max(habit.spread, _SPREAD)  # or what is believed would teach itself
+    blind = believe(Habit(habit.mean, wide, math.inf), tuple(before), _BLUR)
+    best = believe(Habit(habit.mean, wide, habit.noise), tuple(before), _BLUR)
     points = [point for point in blind.points if point <= found.elapsed] or [found.elapsed]
     shares = _differences([blind.chance(point) for point in points])
     fits = tuple(_fit(before, points, shares, noise) for noise in NOISES)

@@ -126,8 +126,6 @@ def _cost(
     finished; or one that goes by what this look will tell, perhaps after another one.
     """
     blind = _blind(belief, interval, price)
-    deviation = belief.deviation
-    last = max(belief.mean - interval, 1.0)
 
     def told(moment: float) -> float:
         """The weight (deviation ** -2) of what a look then will tell."""
@@ -136,8 +134,7 @@ def _cost(
         progress = min(100.0 * moment / belief.mean, 99.0)
         return (belief.mean * precision(max(moment, 0.1), progress, noise, blur)) ** -2
 
-    known = max(deviation, 1e-3) ** -2
-    told_last = told(last)
+    known = max(belief.deviation, 1e-3) ** -2
 
     def cost(moment: float) -> float:
         finished, late = belief.lateness(moment)
@@ -148,7 +145,9 @@ def _cost(
             far = belief.chance(moment + 2 * interval)
             once = known + told(moment)
             one = interval * _least_delay(once**-0.5 / interval)
-            two = price + interval * _least_delay((once + told_last) ** -0.5 / interval)
+            last = belief.mean - interval - 2 * once**-0.5  # an interval before it can be finished
+            twice = once + told(max(last, 1.0))
+            two = price + interval * _least_delay(twice**-0.5 / interval)
             guided = later - late - interval * finished + (1 - finished) * price
             guided += (far - soon) * one + (1 - far) * min(one, two)
             rest = min(rest, guided)
