@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -18,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.api.openapi import PROBLEMS, describe
 from gateway.clock import Clock
-from gateway.config import PREFIX, Settings
+from gateway.config import PREFIX, AccountPolling, Settings
 from gateway.job import Account, Call, CallEnded, Kind, State
 from gateway.ledger.live import Live
 from gateway.metrics import Metrics
@@ -65,20 +66,30 @@ def settings_page() -> Iterator[str]:
         yield from ("", str(model.__doc__), "")
         if section == "accounts":
             yield from ("In the file only. The first one's dialect names what waits.", "")
-        heads = ["option", "default", "may be", "meaning"]
-        rows = [
-            [f"`{name}`", default(option), bounds(option), option.description or ""]
-            for name, option in model.model_fields.items()
-        ]
+        heads, rows = ["option", "default", "may be", "meaning"], options(model)
         if section != "accounts":
             heads.insert(1, "variable")
             for row, name in zip(rows, model.model_fields, strict=True):
                 row.insert(1, f"`{PREFIX}{section.upper()}__{name.upper()}`")
         yield from table(heads, rows)
+        if section == "accounts":
+            yield from ("### [accounts.polling]", "", str(AccountPolling.__doc__), "")
+            yield from table(heads, options(AccountPolling))
+
+
+def options(model: type[BaseModel]) -> list[list[str]]:
+    """A row for each option that is no section of its own."""
+    return [
+        [f"`{name}`", default(option), bounds(option), option.description or ""]
+        for name, option in model.model_fields.items()
+        if option.annotation is not AccountPolling
+    ]
 
 
 def default(option: FieldInfo) -> str:
     value = option.get_default(call_default_factory=True)
+    if value is None:
+        return "as in `[polling]`"
     if isinstance(value, str | Path):
         return f'`"{value}"`'
     if isinstance(value, list):
@@ -88,13 +99,15 @@ def default(option: FieldInfo) -> str:
 
 def bounds(option: FieldInfo) -> str:
     """What an option may be, in words."""
-    kind = option.annotation
+    kind: Any = option.annotation
+    if get_origin(kind) is UnionType:  # or None
+        kind = get_args(kind)[0]
     items = get_args(kind)[0] if get_origin(kind) is list else None
     if get_origin(items or kind) is Literal:
         words = ", ".join(f"`{word}`" for word in get_args(items or kind))
         return f"a list of {words}" if items else words
     names = {str: "text", int: "a whole number", float: "a number", Path: "a path"}
-    told = f"a list of {'numbers' if items is int else 'texts'}" if items else names[kind]  # type: ignore[index]
+    told = f"a list of {'numbers' if items is int else 'texts'}" if items else names[kind]
     for bound in option.metadata:
         match bound:
             case Ge(ge):

@@ -38,6 +38,7 @@ from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
 from gateway.engine.calls import Calls
 from gateway.engine.dispatcher import Dispatcher
+from gateway.engine.feeding import Feeding
 from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
 from gateway.engine.watch import Watch
@@ -90,9 +91,15 @@ class Gateway:
         self._lock = _lead(data)
 
         rules = {account.name: _rules(account, settings) for account in settings.accounts}
+        models = {account.name: settings.models_of(account) for account in settings.accounts}
         returns = {name: rule.window.period + rule.window.guard for name, rule in rules.items()}
 
-        self.ledger = ledger = Ledger.open(data, boot, returns)
+        try:
+            served = frozenset[str]().union(*models.values())
+            self.ledger = ledger = Ledger.open(data, boot, returns, served)
+        except StartError:
+            self._lock.close()
+            raise
         self.clock = clock = make_clock(ledger.offset)
         content = settings.content
         disk = make_disk(self._disk_broken)
@@ -111,12 +118,14 @@ class Gateway:
             )
             for name, upstream in self._upstreams.items()
         }
+        self._feeding = feeding = Feeding(ledger.live, clock, videos.has_room)
+        ledger.on_commit(feeding.on_commit)
         self._dispatchers = [
-            Dispatcher(name, rules[name], ledger, calls, clock, videos.has_room)
+            Dispatcher(
+                name, rules[name], models[name], ledger, calls, clock, videos.has_room, feeding
+            )
             for name, calls in self._calls.items()
         ]
-        for dispatcher in self._dispatchers:
-            ledger.on_commit(dispatcher.wake)
         self._janitor = Janitor(ledger, videos, inputs, clock, content)
         wakers = [dispatcher.wake for dispatcher in self._dispatchers]
         self._watch = Watch(ledger, clock, make_door(data), wakers)
@@ -129,7 +138,7 @@ class Gateway:
         bounds = Bounds(settings.limits)
         auth = Auth(ledger, bounds, self._everybody)
         wire = Wire(
-            ledger.live.position,
+            ledger.live.line.position,
             DIALECTS[settings.accounts[0].dialect].queued,
             settings.requests.vocabulary,
             settings.server.public_url,
@@ -138,7 +147,7 @@ class Gateway:
         uploads = Uploads(settings.requests)
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
         files = Files(jobs, videos, ledger, clock, content.upstream_ttl)
-        health = Health(ledger, clock, settings.polling.max_wait, metrics.expose)
+        health = Health(ledger, clock, rules, metrics.expose)
         description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])
         most = most_body(settings.requests)
@@ -176,6 +185,7 @@ class Gateway:
         if self._grace_ends == math.inf:
             self._grace_ends = self.clock.now() + self._settings.server.grace
             reach("shutdown.begun")
+        self._feeding.stop()
         for dispatcher in self._dispatchers:
             dispatcher.stop()
 
@@ -247,7 +257,7 @@ class Gateway:
 
 
 def _rules(account: AccountSettings, settings: Settings) -> Rules:
-    polling = settings.polling
+    polling = settings.polling_of(account)
     return Rules(
         WindowRule(account.requests, account.period, account.guard, account.spacing),
         PollingRule(polling.interval, polling.expected, polling.max_wait, polling.task_life),

@@ -58,6 +58,17 @@ class Auth(_Section):
     )
 
 
+class AccountPolling(_Section):
+    """What of `[polling]` is otherwise with one account. Seconds."""
+
+    interval: float | None = Field(None, gt=0, description="least between two polls of one video")
+    expected: float | None = Field(
+        None, gt=0, description="what a video usually takes, until measured"
+    )
+    max_wait: float | None = Field(None, gt=0, description="a video that takes longer is overdue")
+    task_life: float | None = Field(None, gt=0, description="past this a video has failed")
+
+
 class AccountSettings(_Section):
     """One upstream key, its server and its limits."""
 
@@ -87,6 +98,12 @@ class AccountSettings(_Section):
     ca_file: str = Field("", description="certificates of a private authority")
     content_hosts: list[str] = Field(
         [], description="hosts that a download may be redirected to (https, without the key)"
+    )
+    models: list[str] = Field(
+        [], description="models that it serves, of requests.models; empty: all of them"
+    )
+    polling: AccountPolling = Field(
+        AccountPolling(), description="what of `[polling]` is otherwise with this account"
     )
 
 
@@ -179,6 +196,14 @@ class Settings(BaseSettings):
     content: Content = Content()
     requests: Requests = Requests()
     limits: Limits = Limits()
+
+    def models_of(self, account: AccountSettings) -> frozenset[str]:
+        """The models that an account serves."""
+        return frozenset(account.models or self.requests.models)
+
+    def polling_of(self, account: AccountSettings) -> Polling:
+        """How an account's videos are polled: by `[polling]`, and its own values."""
+        return self.polling.model_copy(update=account.polling.model_dump(exclude_none=True))
 
     @classmethod
     def settings_customise_sources(
@@ -286,13 +311,14 @@ def _mistyped_variables(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _sums(settings: Settings) -> Iterator[str]:
-    polling, content = settings.polling, settings.content
-    if not polling.expected <= polling.max_wait <= polling.task_life:
-        yield "polling: expected <= max_wait <= task_life must hold"
+    content = settings.content
+    yield from _polling_sums("polling", settings.polling)
+    for account in settings.accounts:
+        if account.polling != AccountPolling():
+            where = f"account {account.name!r}: polling"
+            yield from _polling_sums(where, settings.polling_of(account))
     if settings.server.grace <= settings.timeouts.submit:
         yield "server.grace: must be longer than timeouts.submit, for a submit is paid for"
-    if polling.interval > polling.max_wait:
-        yield "polling.interval: must not be longer than max_wait"
     if content.row_days < max(content.keep_days, content.prompt_days):
         yield "content.row_days: must not be less than keep_days or prompt_days"
     if content.video_bytes > content.max_bytes:
@@ -307,8 +333,27 @@ def _sums(settings: Settings) -> Iterator[str]:
     names = [account.name for account in settings.accounts]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"accounts: two are called {name!r}"
+    yield from _unserved(settings)
     if settings.auth.mode == "open" and not is_loopback(settings.server.host):
         yield f"auth.mode: open is for loopback only, and server.host is {settings.server.host}"
+
+
+def _polling_sums(where: str, polling: Polling) -> Iterator[str]:
+    if not polling.expected <= polling.max_wait <= polling.task_life:
+        yield f"{where}: expected <= max_wait <= task_life must hold"
+    if polling.interval > polling.max_wait:
+        yield f"{where}.interval: must not be longer than max_wait"
+
+
+def _unserved(settings: Settings) -> Iterator[str]:
+    offered = settings.requests.models
+    for account in settings.accounts:
+        for model in sorted({*account.models} - {*offered}):
+            yield f"account {account.name!r}: models: {model!r} is not in requests.models"
+    served = {model for account in settings.accounts for model in settings.models_of(account)}
+    for model in offered:
+        if model not in served:
+            yield f"requests.models: no account serves {model!r}"
 
 
 def _addresses(settings: Settings) -> Iterator[str]:

@@ -49,8 +49,11 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 def settings_for(url: str, folder: Path, **sections: dict[str, Any]) -> Settings:
-    """Settings of a gateway in `folder` whose upstream is `url`; `sections` outweigh."""
+    """Settings of a gateway in `folder` whose upstream is `url`; `sections` outweigh. `accounts`:
+    what each has beside that, by name, where there are several.
+    """
     account = {"base_url": url, "period": 60 / SPEED, "guard": 0.05} | sections.get("account", {})
+    several = [account | {"name": name} | own for name, own in sections.get("accounts", {}).items()]
     polling = {
         "interval": 30 / SPEED,
         "expected": GENERATION / SPEED,
@@ -60,7 +63,7 @@ def settings_for(url: str, folder: Path, **sections: dict[str, Any]) -> Settings
     return Settings(
         server=Server(**{"data_dir": folder, "grace": 5} | sections.get("server", {})),
         auth=Auth(**sections.get("auth", {})),
-        accounts=[AccountSettings(**account)],
+        accounts=[AccountSettings(**each) for each in several or [account]],
         polling=Polling(**polling),
         timeouts=Timeouts(**sections.get("timeouts", {})),
         content=Content(**sections.get("content", {})),

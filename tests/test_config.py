@@ -265,6 +265,14 @@ def test_a_variable_of_the_wrong_kind_is_refused_without_its_value(
         ("[[accounts]]\ncounts = ['submits']", "accounts.0.counts"),
         ("[[accounts]]\nbase_url = 'https://host/v1'", "without /v1"),
         ("[[accounts]]\nca_file = '/nowhere.pem'", "/nowhere.pem is not there"),
+        ("[[accounts]]\nmodels = ['sora-9']", "'default': models: 'sora-9' is not in requests"),
+        ("[[accounts]]\nmodels = ['sora-9']", "requests.models: no account serves 'sora-2'"),
+        ("[accounts.polling]\ninterval = 1", "accounts"),
+        ("[[accounts]]\n[accounts.polling]\ninterval = 0", "accounts.0.polling.interval"),
+        ("[[accounts]]\n[accounts.polling]\nevery = 5", "accounts.0.polling.every"),
+        ("[[accounts]]\n[accounts.polling]\nexpected = 601", "'default': polling: expected <="),
+        ("[[accounts]]\n[accounts.polling]\nmax_wait = 5000", "'default': polling: expected <="),
+        ("[[accounts]]\n[accounts.polling]\ninterval = 601", "'default': polling.interval"),
         ("[content]\nkeep_days = inf", "content.keep_days"),
         ("[server]\nport = 65536", "server.port"),
         ("[server]\ntrusted_proxies = ['near']", "server.trusted_proxies"),
@@ -374,3 +382,45 @@ def test_settings_hold_no_key(tmp_path: Path) -> None:
     settings = Settings(accounts=[account(api_key_file=str(path))])
     upstream_keys(settings)
     assert SECRET not in repr(settings) + settings.model_dump_json()
+
+
+SEVERAL = """
+[requests]
+models = ["sora-2", "sora-2-pro"]
+[polling]
+expected = 100.0
+[[accounts]]
+name = "a"
+models = ["sora-2-pro"]
+[accounts.polling]
+interval = 20.0
+max_wait = 500.0
+[[accounts]]
+name = "b"
+"""
+
+
+def test_an_accounts_own_polling_outweighs_the_shared_one(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(SEVERAL)
+    settings = load_settings(tmp_path / "config.toml")
+    own, shared = [settings.polling_of(account) for account in settings.accounts]
+    assert (own.interval, own.expected, own.max_wait, own.task_life) == (20.0, 100.0, 500.0, 3600.0)
+    assert shared == settings.polling
+
+
+def test_an_account_serves_its_models_or_all(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(SEVERAL)
+    settings = load_settings(tmp_path / "config.toml")
+    served = [settings.models_of(account) for account in settings.accounts]
+    assert served == [{"sora-2-pro"}, {"sora-2", "sora-2-pro"}]
+
+
+def test_each_thing_that_is_wrong_with_several_accounts_has_its_line(refusal: Refusal) -> None:
+    toml = SEVERAL.replace("max_wait = 500.0", "max_wait = 50.0")
+    toml = toml.replace('name = "b"', 'name = "b"\nmodels = ["sora-2-pro", "x", "y"]')
+    assert sorted(refusal(toml).splitlines()) == [
+        "account 'a': polling: expected <= max_wait <= task_life must hold",
+        "account 'b': models: 'x' is not in requests.models",
+        "account 'b': models: 'y' is not in requests.models",
+        "requests.models: no account serves 'sora-2'",
+    ]

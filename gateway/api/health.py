@@ -2,7 +2,7 @@
 a secret.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,20 +13,21 @@ from gateway.errors import LedgerError
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.live import AccountBook
 from gateway.ledger.transitions import Change
+from gateway.policy.dispatch import Rules
 
 
 class Health:
-    """`expose` renders the metrics: body and content type. `max_wait`: seconds until overdue."""
+    """`expose` renders the metrics: body and content type. `rules`: by account."""
 
     def __init__(
         self,
         ledger: Ledger,
         clock: Clock,
-        max_wait: float,
+        rules: Mapping[str, Rules],
         expose: Callable[[], tuple[bytes, str]],
     ) -> None:
         self._ledger = ledger
-        self._max_wait = max_wait
+        self._rules = rules
         self._clock = clock
         self._expose = expose
 
@@ -43,24 +44,26 @@ class Health:
         except LedgerError as error:
             return json_response({"ready": False, "why": str(error)}, 503)
         now = self._clock.now()
-        books = self._ledger.live.books.values()
-        return json_response({"ready": True, "accounts": [self._account(b, now) for b in books]})
-
-    def _account(self, book: AccountBook, now: float) -> dict[str, object]:
-        account = book.account
-        submits = max(account.opens, account.submits)
-        return {
-            "name": account.name,
-            "ok": account.trouble is None,
-            "trouble": account.trouble,
-            "submits_wait_for": account.doubt,
-            "paused": account.paused,
-            "videos_overdue": book.overdue(now, self._max_wait),
-            "slots_of_unknown": book.slots_of_unknown(now),
-            "opens_in_seconds": round(max(0.0, account.opens - now), 1),
-            "submits_in_seconds": round(max(0.0, submits - now), 1),
-        }
+        books = self._ledger.live.books
+        accounts = [_account(books[name], rule, now) for name, rule in self._rules.items()]
+        return json_response({"ready": True, "accounts": accounts})
 
     async def metrics(self, _request: Request) -> Response:
         body, content_type = self._expose()
         return Response(body, media_type=content_type)
+
+
+def _account(book: AccountBook, rules: Rules, now: float) -> dict[str, object]:
+    account = book.account
+    submits = max(account.opens, account.submits)
+    return {
+        "name": account.name,
+        "ok": account.trouble is None,
+        "trouble": account.trouble,
+        "submits_wait_for": account.doubt,
+        "paused": account.paused,
+        "videos_overdue": book.overdue(now, rules.polling.max_wait),
+        "slots_of_unknown": book.slots_of_unknown(now),
+        "opens_in_seconds": round(max(0.0, account.opens - now), 1),
+        "submits_in_seconds": round(max(0.0, submits - now), 1),
+    }

@@ -107,8 +107,9 @@ def resubmit(
     If the first submit was accepted after all, both are billed.
     """
     boot, job_id = read_boot(), _new_id()
-    folder = load_settings(config).server.data_dir
-    commit_beside(folder, resubmit_job(job_id, id_, boot), boot.wall)
+    settings = load_settings(config)
+    change = resubmit_job(job_id, id_, boot, settings.requests.models)
+    commit_beside(settings.server.data_dir, change, boot.wall)
     print(job_id)
 
 

@@ -8,9 +8,12 @@ counts, `engine/watch.py` sees for all loops.
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 
 from gateway.clock import Clock
 from gateway.engine.calls import Calls
+from gateway.engine.feeding import Feeding
 from gateway.errors import LedgerFull, StateConflict
 from gateway.job import Job, Kind, State
 from gateway.ledger.ledger import Ledger
@@ -21,29 +24,36 @@ from gateway.policy.window import Place
 
 
 class Dispatcher:
-    """The loop of one account. `has_room(n)`: whether the disk takes n more videos."""
+    """The loop of one account, which serves `models`. `has_room(n)`: whether the disk takes n more
+    videos.
+    """
 
     def __init__(
         self,
         name: str,
         rules: Rules,
+        models: frozenset[str],
         ledger: Ledger,
         calls: Calls,
         clock: Clock,
         has_room: Callable[[int], bool],
+        feeding: Feeding,
     ) -> None:
         self._name = name
         self._rules = rules
+        self._models = models
         self._ledger = ledger
         self._calls = calls
         self._clock = clock
         self._has_room = has_room
+        self._feeding = feeding
+        feeding.join(name, self.wake)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def wake(self) -> None:
-        """Something was committed, or the machine slept: look again."""
+        """Something that concerns this account was committed, or the machine slept: look again."""
         self._changed.set()
 
     def stop(self) -> None:
@@ -57,25 +67,32 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._changed.clear()
-                decision = next_call(self.view(), self._rules)
+                self._feeding.awake(self._name, self._models)
+                view = self.view()
+                decision = next_call(view, self._rules)
                 if isinstance(decision, Send):
                     await self._send(decision, group)
                 else:
-                    await self._sleep_until(decision.until)
+                    hungry, until = self._hunger(view, decision.until)
+                    self._feeding.looked(self._name, self._models, hungry=hungry)
+                    await self._sleep_until(until)
 
     async def _send(self, send: Send, group: asyncio.TaskGroup) -> None:
         job = self._ledger.live.find(send.job_id) if send.job_id else None
+        takes = job if send.kind is Kind.SUBMIT else None
         try:
-            change = await self._ledger.commit(
-                reserve(
-                    send.kind,
-                    job,
-                    account=self._name,
-                    boot=self._ledger.boot,
-                    now=self._clock.now(),
-                    wall=self._clock.wall(),
+            with self._feeding.reserving(takes) if takes else nullcontext():
+                self._feeding.looked(self._name, self._models, hungry=False)
+                change = await self._ledger.commit(
+                    reserve(
+                        send.kind,
+                        job,
+                        account=self._name,
+                        boot=self._ledger.boot,
+                        now=self._clock.now(),
+                        wall=self._clock.wall(),
+                    )
                 )
-            )
         except StateConflict:
             # The job moved meanwhile, and perhaps by another process: look again, at the file.
             if job is not None:
@@ -86,6 +103,15 @@ class Dispatcher:
             return
         job = change.jobs[0] if change.jobs else job
         group.create_task(self._calls.make(change.calls[0], job))
+
+    def _hunger(self, view: View, until: float) -> tuple[bool, float]:
+        """Whether it could submit at once, if only there were a job and room for its video; and
+        until when it may sleep: it must look when it begins to be hungry.
+        """
+        if view.head is not None and view.room:
+            return False, until
+        wish = next_call(replace(view, head=view.head or "any", room=True), self._rules)
+        return (True, until) if isinstance(wish, Send) else (False, min(until, wish.until))
 
     async def _sleep_until(self, until: float) -> None:
         seconds = until - self._clock.now()
@@ -106,7 +132,7 @@ class Dispatcher:
         book.forget(now, window.period + window.guard)
         idle = list(live.idle(book))
         to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
-        head = live.head(now)
+        head = live.line.head(self._models, now)
         return View(
             now=now,
             account=book.account,
@@ -130,7 +156,6 @@ class Dispatcher:
             room=head is None or self._has_room(live.unfinished() + 1),
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
-            head_due=live.head_due() if head is None else math.inf,
             probed=book.probed,
         )
 

@@ -3,7 +3,7 @@ happens.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from secrets import token_hex
 
@@ -19,11 +19,12 @@ from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.knock import knock
 from gateway.ledger.live import Live
 from gateway.ledger.operator import INPUT_NEEDED
-from gateway.ledger.restart import begin_boot, load
+from gateway.ledger.restart import begin_boot, load, refuse_unserved
 from gateway.ledger.transitions import Change, Transition, read_account, read_job
 from gateway.ledger.writer import Writer
 
 Listener = Callable[[Event], None]
+Waker = Callable[[Change], None]
 
 _ALL_KEYS = """
     SELECT keys.id, keys.caller, callers.name, keys.digest, keys.created_at, keys.revoked_at
@@ -49,24 +50,32 @@ class Ledger:
         self._me = token_hex(16)
         self._writer: Writer | None = None
         self._listeners: list[Listener] = []
-        self._wakers: list[Callable[[], None]] = []
+        self._wakers: list[Waker] = []
         self.seen = 0
         """The last line of the outbox that this process has taken in."""
         self._version = -1
 
     @classmethod
-    def open(cls, folder: Path, boot: Boot, windows: Mapping[str, float]) -> "Ledger":
+    def open(
+        cls,
+        folder: Path,
+        boot: Boot,
+        windows: Mapping[str, float],
+        models: Collection[str] | None = None,
+    ) -> "Ledger":
         """Open and migrate the ledger in `folder`, and read what is under way.
 
         `windows`: for each account of the settings, how long a call's place takes to return (period
-        + guard). Raises StartError.
+        + guard). `models`: those that any of them serves; None: whatever waits. Raises StartError.
         """
         engine = open_database(folder)
         try:
             with engine.begin() as conn:
                 number, offset = begin_boot(conn, boot, windows)
+                now = boot.seconds + offset
+                refuse_unserved(conn, windows, models, now)
                 ledger = cls(engine, open_for_reading(folder), number, offset)
-                load(conn, ledger.live, windows, number, boot.seconds + offset)
+                load(conn, ledger.live, windows, number, now)
                 latest = select(func.coalesce(func.max(schema.outbox.c.id), 0))
                 ledger.seen = conn.execute(latest).scalar_one()
         except DBAPIError as error:
@@ -93,8 +102,8 @@ class Ledger:
         """Call `listener` with every event, on the event loop, after its commit."""
         self._listeners.append(listener)
 
-    def on_commit(self, waker: Callable[[], None]) -> None:
-        """Call `waker` after every commit, once memory shows it."""
+    def on_commit(self, waker: Waker) -> None:
+        """Call `waker` with every change, by whichever process, once memory shows it."""
         self._wakers.append(waker)
 
     async def commit(self, transition: Transition) -> Change:
@@ -159,7 +168,7 @@ class Ledger:
         for event in change.events:
             for listener in self._listeners:
                 listener(event)
-        self._wake()
+        self._wake(change)
 
     def _kept(self, where: str, values: tuple[float, int]) -> list[Job]:
         sql = f"""
@@ -184,8 +193,6 @@ class Ledger:
             self.refresh(job_id)
         for name in {row["subject"] for row in foreign if row["type"].startswith("account.")}:
             self._see_account(name)
-        if foreign:
-            self._wake()
 
     def _see(self, job: Job) -> None:
         """Take in a job that another process changed."""
@@ -193,7 +200,9 @@ class Ledger:
         moved = before is not None and before.state is not job.state
         event = JobMoved(before.state if before else None, job)
         fresh = before is None and job.state not in TERMINAL
-        self.live.apply(Change(jobs=(job,), events=(event,) if moved or fresh else ()))
+        change = Change(jobs=(job,), events=(event,) if moved or fresh else ())
+        self.live.apply(change)
+        self._wake(change)
 
     def _see_account(self, name: str) -> None:
         """Take in an account that another process changed."""
@@ -202,13 +211,15 @@ class Ledger:
         if row is None or book is None:
             return
         event = AccountChanged(book.account, read_account(row))
-        self.live.apply(Change(accounts=(event.account,)))
+        change = Change(accounts=(event.account,))
+        self.live.apply(change)
         for listener in self._listeners:
             listener(event)
+        self._wake(change)
 
-    def _wake(self) -> None:
+    def _wake(self, change: Change) -> None:
         for wake in self._wakers:
-            wake()
+            wake(change)
 
 
 def commit_beside(folder: Path, transition: Transition, wall: float) -> Change:

@@ -6,13 +6,13 @@ goes on. It holds nothing that a restart would not read again.
 """
 
 import math
-from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
 from gateway.ledger.history import History
+from gateway.ledger.line import Line
 from gateway.ledger.transitions import Change
 
 LATENCY_STEP = 0.2
@@ -31,6 +31,8 @@ class AccountBook:
         self.account = account
         self.tasks: dict[str, Job] = {}
         """Jobs in submitting, running or fetching, by id."""
+        self.lost: dict[str, Job] = {}
+        """Completed jobs whose content is to be fetched again."""
         self.calls: dict[int, Call] = {}
         """Calls that take a place in the window, or did a short while ago."""
         self.ghosts: dict[int, float] = {}
@@ -105,10 +107,10 @@ class Live:
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
         self.queued: Counter[str] = Counter()
         """Jobs that wait, by caller."""
-        self.lost: dict[str, Job] = {}
-        """Completed jobs whose content is to be fetched again."""
-        self._line: list[tuple[int, str]] = []
-        """The queue, first come first: `seq` and id."""
+        self.line = Line()
+        """The queue."""
+        self._lost: dict[str, Job] = {}
+        """Completed jobs whose content is to be fetched again, of all accounts."""
         self._keys: dict[str, Key] = {}
         self.history = History()
 
@@ -155,31 +157,18 @@ class Live:
         for key in change.keys:
             self._keys[key.digest] = key
 
-    def head(self, now: float = math.inf) -> Job | None:
-        """First in line, of those that are due by then: a job that came back waits for a while."""
-        waiting = (self.jobs[job_id] for _, job_id in self._line)
-        return next((job for job in waiting if job.retry <= now), None)
-
-    def head_due(self) -> float:
-        """When the first of those in line becomes due; infinity: nobody waits."""
-        return min((self.jobs[job_id].retry for _, job_id in self._line), default=math.inf)
-
-    def position(self, job: Job) -> int:
-        """How many are before it in line, and itself: 1 is next."""
-        return bisect_left(self._line, (job.seq, job.id)) + 1
-
     def key(self, digest: str) -> Key | None:
         return self._keys.get(digest)
 
     def find(self, job_id: str) -> Job | None:
         """A job that a call may be made for."""
-        return self.jobs.get(job_id) or self.lost.get(job_id)
+        return self.jobs.get(job_id) or self._lost.get(job_id)
 
     def idle(self, book: AccountBook) -> Iterator[Job]:
         """An account's tasks, and its lost content, with no call under way."""
         busy = {call.job_id for call in book.open_calls()}
-        lost = (job for job in self.lost.values() if job.account == book.account.name)
-        return (job for job in chain(book.tasks.values(), lost) if job.id not in busy)
+        jobs = chain(book.tasks.values(), book.lost.values())
+        return (job for job in jobs if job.id not in busy)
 
     def polled(self, book: AccountBook) -> Iterator[Job]:
         """An account's running videos whose poll is under way."""
@@ -188,7 +177,7 @@ class Live:
 
     def unfinished(self) -> int:
         """Videos that may still need room on the disk, of all accounts."""
-        return sum(len(book.tasks) for book in self.books.values())
+        return len(self.jobs) - len(self.line) + self.line.claimed
 
     def fetching(self) -> Iterator[Job]:
         """Jobs whose content is on its way here."""
@@ -197,6 +186,10 @@ class Live:
     def _place(self, job: Job) -> None:
         """Put a job where its state says, and take it from where it was."""
         before = self.jobs.pop(job.id, None)
+        if before is not None and before.state is job.state is State.QUEUED:
+            self.jobs[job.id] = job
+            self.line.update(job)
+            return
         if before is not None:
             self._take(before)
         if job.state in TERMINAL:
@@ -204,19 +197,20 @@ class Live:
             return
         self.jobs[job.id] = job
         if job.state is State.QUEUED:
-            insort(self._line, (job.seq, job.id))
+            self.line.add(job)
             self.queued[job.caller] += 1
         elif job.account is not None:
             self.books[job.account].tasks[job.id] = job
 
     def _place_terminal(self, job: Job) -> None:
-        self.lost.pop(job.id, None)
-        if job.content_lost:
-            self.lost[job.id] = job
+        if (before := self._lost.pop(job.id, None)) and before.account is not None:
+            self.books[before.account].lost.pop(job.id, None)
+        if job.content_lost and job.account is not None:
+            self._lost[job.id] = self.books[job.account].lost[job.id] = job
 
     def _take(self, job: Job) -> None:
         if job.state is State.QUEUED:
-            del self._line[bisect_left(self._line, (job.seq, job.id))]
+            self.line.remove(job)
             self.queued[job.caller] -= 1
         elif job.account is not None:
             self.books[job.account].tasks.pop(job.id, None)

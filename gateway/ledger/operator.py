@@ -5,6 +5,7 @@ Each is a transition like any other, run by `commit_beside`. A wish that can't b
 with one line for people, and writes nothing.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, insert, select, update
@@ -82,9 +83,20 @@ def adopt(
 
 
 @transition
-def resubmit(conn: Connection, job_id: str, old_id: str, boot: Boot) -> Change:
-    """A new job that asks for what a failed one asked for. One at a time in the place of each."""
+def resubmit(
+    conn: Connection,
+    job_id: str,
+    old_id: str,
+    boot: Boot,
+    models: Collection[str] | None = None,
+) -> Change:
+    """A new job that asks for what a failed one asked for. One at a time in the place of each.
+
+    `models`: those that an account serves; None: any.
+    """
     old = _failed(conn, old_id)
+    if models is not None and old.model not in models:
+        raise Refused(f"no account serves the model of {old_id} any more: {old.model}")
     if not old.prompt:
         raise Refused(f"the prompt of {old_id} is no longer kept")
     if old.input_type is not None:

@@ -1,10 +1,10 @@
 """What a starting server reads from the ledger: which boot this is, and what is under way."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, String, cast, func, insert, select, update
+from sqlalchemy import Connection, String, cast, func, insert, select, union_all, update
 
 from gateway.clock import Boot
 from gateway.errors import StartError
@@ -75,23 +75,62 @@ def _beginning(conn: Connection, boot: Boot) -> float:
     return max((at for at in seen if at is not None), default=boot.wall)
 
 
+_UNDER_WAY = [state.value for state in State if state not in TERMINAL]
+
+_MAY_WAIT = [State.QUEUED.value, State.SUBMITTING.value, State.RUNNING.value]
+"""States of a job that waits in line, or may come back to it."""
+
+_UPSTREAM = [State.SUBMITTING.value, State.RUNNING.value, State.FETCHING.value]
+"""States in which upstream has a job, or may have it."""
+
+
+def refuse_unserved(
+    conn: Connection, names: Collection[str], models: Collection[str] | None, now: float
+) -> None:
+    """Raises StartError, in one line, when the ledger holds what the settings leave to nobody:
+    tasks of an account that is not among `names`, which are paid for, or jobs that wait, or may
+    come back to wait, for none of `models` (None: any will do).
+    """
+    problems = [
+        f"account {name!r} is not in the settings, and still has {_count(number, 'task')} "
+        "upstream: put it back until they are done"
+        for name, number in _tasks(conn, now)
+        if name not in names
+    ]
+    wanting = select(jobs.c.model, func.count()).where(jobs.c.state.in_(_MAY_WAIT))
+    for model, number in conn.execute(wanting.group_by(jobs.c.model).order_by(jobs.c.model)):
+        if models is not None and model not in models:
+            problems.append(
+                f"no account serves the model {model!r}, and {_count(number, 'video')} of it still "
+                "waiting or under way: put it back until they are done"
+            )
+    if problems:
+        raise StartError("; ".join(problems))
+
+
+def _tasks(conn: Connection, now: float) -> list[tuple[str, int]]:
+    """Each account that has any, and how many: jobs under way upstream, content that is to be
+    fetched again, and submits of unknown outcome that keep a slot.
+    """
+    theirs = jobs.c.state.in_(_UPSTREAM) | (jobs.c.content_lost & ~jobs.c.content_gone)
+    tasks = select(jobs.c.account.label("name")).where(theirs, jobs.c.account.is_not(None))
+    ghosts = select(calls.c.account.label("name")).where(calls.c.slot_until > now)
+    both = union_all(tasks, ghosts).subquery()
+    counted = select(both.c.name, func.count()).group_by(both.c.name).order_by(both.c.name)
+    return [(name, number) for name, number in conn.execute(counted)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, now: float) -> None:
     """Put into `live` all jobs that are not over, the places still taken, and how the accounts
     fare.
-
-    Raises StartError when an account with tasks upstream is missing from the settings: its videos
-    are paid for.
     """
-    over = [state.value for state in TERMINAL]
-    under_way = jobs.c.state.not_in(over)
-    wanted = under_way | jobs.c.content_lost
+    wanted = jobs.c.state.in_(_UNDER_WAY) | jobs.c.content_lost
     rows = conn.execute(select(jobs).where(wanted).order_by(jobs.c.seq)).mappings()
     found = [read_job(row) for row in rows]
-    for job in found:
-        if job.account is not None and job.account not in windows and job.state not in TERMINAL:
-            raise StartError(
-                f"account {job.account!r} has unfinished videos, but the settings lack it"
-            )
     longest = max(windows.values(), default=0.0)
     ended_lately = (calls.c.boot == boot) & (calls.c.ended > now - longest)
     recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
@@ -87,7 +88,7 @@ class Upstream:
         self._wall = wall
         self._key = key
         header = f"{account.auth_scheme} {key}".strip()
-        tls = ssl.create_default_context(cafile=account.ca_file or None)
+        tls = _authorities(account.ca_file)
         proxy = httpx.Proxy(account.proxy) if account.proxy else None
 
         def client(seconds: float, keep: int) -> httpx.AsyncClient:
@@ -273,6 +274,12 @@ class _KeyedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+@cache
+def _authorities(ca_file: str) -> ssl.SSLContext:
+    """Whom to trust: read once for all accounts, for a thousand times takes a minute."""
+    return ssl.create_default_context(cafile=ca_file or None)
 
 
 class _Upload(httpx.AsyncByteStream):

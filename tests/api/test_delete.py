@@ -26,7 +26,7 @@ async def test_a_queued_video_is_cancelled(caller: Caller, house: House) -> None
     await delete(caller, video)
     await assert_gone(caller, video)
     assert house.job(video).state is State.CANCELLED
-    assert house.ledger.live.head().id == next_one
+    assert house.ledger.live.line.first().id == next_one
     assert house.ledger.live.counts[State.QUEUED] == 1
 
 
@@ -88,7 +88,7 @@ async def test_a_submit_that_is_refused_after_the_delete_is_never_made_again(
     await delete(caller, video)
     assert house.job(video).state is State.SUBMITTING  # its POST is under way
     await house.ledger.commit(move(job, State.CANCELLED, {}))
-    assert house.ledger.live.head() is None
+    assert house.ledger.live.line.first() is None
 
 
 async def test_others_can_not_delete_it(house: House, make_caller) -> None:

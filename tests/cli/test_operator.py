@@ -53,6 +53,49 @@ def operate(
     return run
 
 
+async def test_an_account_with_tasks_may_not_leave_the_settings(
+    house: House, caller, operate: Operate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTREAM_API_KEY", "sk-1")
+    await caller.create()
+    await until(lambda: house.ledger.live.counts["running"])
+    await house.stop()
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + 'name = "another"\n')
+    assert operate("check").status == 0
+    assert refused(operate("serve")) == (
+        "video-gateway: account 'default' is not in the settings, and still has 1 task upstream: "
+        "put it back until they are done"
+    )
+
+
+async def test_a_model_that_videos_still_want_may_not_leave_the_settings(
+    house: House, caller, operate: Operate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTREAM_API_KEY", "sk-1")
+    assert operate("accounts", "pause", "default").status == 0
+    for _ in range(2):
+        await caller.create()
+    await house.stop()
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + '[requests]\nmodels = ["sora-3"]\n')
+    assert operate("check").status == 0
+    assert refused(operate("serve")) == (
+        "video-gateway: no account serves the model 'sora-2', and 2 videos of it still waiting or "
+        "under way: put it back until they are done"
+    )
+
+
+async def test_a_video_of_a_model_that_nobody_serves_is_not_sent_anew(
+    house: House, caller, operate: Operate, tmp_path: Path
+) -> None:
+    video = await caller.create("sandbox:policy")
+    await caller.finished(video)
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + '[requests]\nmodels = ["sora-3"]\n')
+    assert "no account serves the model" in refused(operate("jobs", "resubmit", video))
+
+
 def refused(said: Said) -> str:
     """The one line of a command that was refused."""
     assert (said.status, said.out) == (2, "")

@@ -109,7 +109,7 @@ async def test_purge_beside_a_running_server(house: House, caller, make_caller) 
         error_of(await caller.http.get(f"/v1/videos/{video}"), 404)
     await house.gateway._janitor.round()
     assert not list((house.folder / "videos").rglob("*.mp4"))
-    assert house.ledger.live.head().id == his
+    assert house.ledger.live.line.first().id == his
     assert house.job(running).state is State.RUNNING  # paid for: its slot is still counted
     assert house.ledger.live.jobs[running].deleted_at is not None
     assert {house.job(video).prompt for video in (queued, done, running)} == {""}
@@ -153,7 +153,7 @@ async def test_a_purge_is_seen_by_the_engine_without_any_request(
     commit_beside(house.folder, purge("alice", 1.0), 1.0)
     commits = 0
 
-    def count() -> None:
+    def count(_change: object) -> None:
         nonlocal commits
         commits += 1
 

@@ -15,21 +15,23 @@ from gateway.ledger.transitions import settle
 from .bench import ACCOUNT, WALL, accepted, ended_unknown, moved, reserve_submit, reserved
 from .conftest import MakeLedger
 
+MODELS = {"sora-2"}
+
 
 async def test_the_queue_is_in_the_order_of_acceptance(ledger: Ledger) -> None:
     jobs = [await accepted(ledger, number) for number in (3, 1, 2)]
     for job in jobs:
-        assert ledger.live.head() == job
+        assert ledger.live.line.first() == job
         await moved(ledger, job, State.CANCELLED)
-    assert ledger.live.head() is None
+    assert ledger.live.line.first() is None
 
 
 async def test_a_job_refused_upstream_goes_back_to_its_own_place_in_line(ledger: Ledger) -> None:
     first, second = [await accepted(ledger, number) for number in (1, 2)]
     _, submitting = await reserve_submit(ledger, first)
-    assert ledger.live.head() == second
+    assert ledger.live.line.first() == second
     await moved(ledger, submitting, State.QUEUED, account=None, submitted=None)
-    assert ledger.live.head() == first
+    assert ledger.live.line.first() == first
 
 
 async def test_states_are_counted(ledger: Ledger) -> None:
@@ -131,12 +133,12 @@ async def test_one_that_came_back_waits_in_its_place_and_holds_up_nobody(ledger:
     job = await moved(ledger, job, State.RUNNING, upstream_id="up_1")
     back = await moved(ledger, job, State.QUEUED, account=None, retry=WALL + 30)
     live = ledger.live
-    assert (live.head(WALL), live.position(back)) == (second, 1)
-    assert live.head(WALL + 30) == back
+    assert (live.line.head(MODELS, WALL), live.line.position(back)) == (second, 1)
     await moved(ledger, second, State.CANCELLED)
-    assert (live.head(WALL), live.head_due()) == (None, WALL + 30)
+    assert (live.line.head(MODELS, WALL), live.line.next_due(MODELS)) == (None, WALL + 30)
+    assert live.line.head(MODELS, WALL + 30) == back
     await moved(ledger, back, State.CANCELLED)
-    assert live.head_due() == math.inf
+    assert (live.line.first(), live.line.next_due(MODELS)) == (None, math.inf)
 
 
 async def test_of_two_pictures_of_an_account_the_newer_one_counts(

@@ -52,9 +52,9 @@ async def test_the_queue_keeps_its_order(open_ledger: MakeLedger) -> None:
     await reserve_submit(ledger, jobs[0])
     await ledger.close()
     again = await open_ledger(LATER)
-    assert again.live.head() == jobs[1]
+    assert again.live.line.first() == jobs[1]
     await moved(again, jobs[1], State.CANCELLED)
-    assert again.live.head() == jobs[2]
+    assert again.live.line.first() == jobs[2]
     assert again.live.counts[State.QUEUED] == 1
     assert again.live.counts[State.SUBMITTING] == 1
 
@@ -226,19 +226,66 @@ async def test_an_account_with_unfinished_videos_may_not_leave_the_settings(
     ledger = await open_ledger()
     await accepted(ledger, state=state, account=ACCOUNT)
     await ledger.close()
-    with pytest.raises(StartError, match="'main' has unfinished videos"):
+    with pytest.raises(StartError, match="'main' is not in the settings, and still has 1 task "):
         Ledger.open(tmp_path, LATER, {"another": 61.0})
+
+
+async def test_all_that_an_account_has_upstream_counts(
+    open_ledger: MakeLedger, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(windows={**WINDOWS, "b": 61.0})
+    await accepted(ledger, 1, state=State.COMPLETED, account=ACCOUNT, content_lost=True)
+    await accepted(ledger, 2, state=State.RUNNING, account=ACCOUNT)
+    submit = await reserve_submit(ledger, await accepted(ledger, 3))
+    await ended_unknown(ledger, *submit, WALL + 600)
+    await accepted(ledger, 4, state=State.FETCHING, account="b")
+    await ledger.close()
+    with pytest.raises(StartError) as refused:
+        Ledger.open(tmp_path, LATER, {"another": 61.0})
+    assert str(refused.value) == (
+        "account 'b' is not in the settings, and still has 1 task upstream: "
+        "put it back until they are done; "
+        "account 'main' is not in the settings, and still has 3 tasks upstream: "
+        "put it back until they are done"
+    )
 
 
 async def test_an_account_whose_videos_are_all_over_may_leave(open_ledger: MakeLedger) -> None:
     ledger = await open_ledger()
     await accepted(ledger, 1, state=State.COMPLETED, account=ACCOUNT)
-    submit = await reserve_submit(ledger, await accepted(ledger, 2))
-    await ended_unknown(ledger, *submit, WALL + 600)
-    queued = await accepted(ledger, 3)
+    gone = {"content_lost": True, "content_gone": True}
+    await accepted(ledger, 2, state=State.COMPLETED, account=ACCOUNT, **gone)
+    submit = await reserve_submit(ledger, await accepted(ledger, 3))
+    await ended_unknown(ledger, *submit, WALL + 20)
+    queued = await accepted(ledger, 4)
     await ledger.close()
     again = await open_ledger(LATER, {"another": 61.0})
-    assert again.live.head() == queued
+    assert again.live.line.first() == queued
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+async def test_a_model_that_is_still_wanted_must_be_served_by_somebody(
+    open_ledger: MakeLedger, tmp_path: Path, state: State
+) -> None:
+    ledger = await open_ledger()
+    account = None if state is State.QUEUED else ACCOUNT
+    for number in (1, 2):
+        await accepted(ledger, number, state=state, account=account, model="sora-1")
+    await accepted(ledger, 3)
+    await ledger.close()
+    with pytest.raises(StartError, match="the model 'sora-1', and 2 videos of it still waiting"):
+        Ledger.open(tmp_path, LATER, WINDOWS, {"sora-2"})
+    await (await open_ledger(LATER)).close()
+
+
+async def test_a_model_that_nobody_waits_for_may_leave(
+    open_ledger: MakeLedger, tmp_path: Path
+) -> None:
+    ledger = await open_ledger()
+    for number, state in enumerate((State.FETCHING, State.COMPLETED, State.FAILED)):
+        await accepted(ledger, number, state=state, account=ACCOUNT, model="sora-1")
+    await ledger.close()
+    await Ledger.open(tmp_path, LATER, WINDOWS, {"sora-2"}).close()
 
 
 async def test_keys_are_known_again(open_ledger: MakeLedger) -> None:

@@ -98,7 +98,7 @@ async def test_a_reserved_submit_takes_its_place_its_job_and_its_slot_at_once(
     assert (job.state, job.account, job.submitted) == (State.SUBMITTING, ACCOUNT, WALL + 5)
     assert book.open_calls() == [call]
     assert book.slots_taken(WALL + 5) == 1
-    assert ledger.live.head() is None
+    assert ledger.live.line.first() is None
     assert query(tmp_path, "SELECT reserved, ended FROM calls") == [(WALL + 5, None)]
 
 

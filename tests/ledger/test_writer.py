@@ -73,7 +73,7 @@ async def test_they_are_committed_and_told_in_the_order_in_which_they_came(
 
 async def test_memory_shows_a_change_before_whoever_made_it_goes_on(ledger: Ledger) -> None:
     seen: list[Job | None] = []
-    ledger.on_commit(lambda: seen.append(ledger.live.jobs.get("video_7")))
+    ledger.on_commit(lambda _: seen.append(ledger.live.jobs.get("video_7")))
     change = await ledger.commit(accept(a_job(7)))
     assert ledger.live.jobs["video_7"] == change.jobs[0]
     assert seen == [change.jobs[0]]
