@@ -77,9 +77,10 @@ def believe(habit: Habit, looks: tuple[Look, ...], blur: float) -> Belief:
     after = max((look.elapsed for look in looks), default=0.0)
     mean, deviation = _roughly(habit, told, blur)
     low, high = mean - 4.5 * deviation, mean + 4.5 * deviation
-    if after > 0.0:
-        low = max(low, math.log(after))
-        high = max(high, low + habit.spread)
+    if after > 0.0 and math.log(after) > low:
+        low = math.log(after)
+        if low > mean + 3.0 * deviation:  # it takes longer than it should
+            high = low + habit.spread
     step = (high - low) / POINTS
     points = array("d", (math.exp(low + step * (index + 0.5)) for index in range(POINTS)))
     return Belief(points, [_weight(habit, told, blur, point) for point in points])

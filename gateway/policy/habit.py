@@ -27,6 +27,9 @@ _SPREAD = 0.5
 
 _LEAST_SPREAD = 0.03
 
+_POINTS = 40
+"""Between the last look that found a video unfinished and the one that found it finished."""
+
 _BLUR = 0.5
 """Seconds: see `belief.believe`; of calls of a second or so."""
 
@@ -51,14 +54,11 @@ def lesson(habit: Habit, looks: Sequence[Look]) -> Lesson | None:
     *before, found = looks
     if found.elapsed <= 0.0:
         return None
-    wide = max(habit.spread, _SPREAD)  # or what is believed would teach itself
-    blind = believe(Habit(habit.mean, wide, math.inf), tuple(before), _BLUR)
-    best = believe(Habit(habit.mean, wide, habit.noise), tuple(before), _BLUR)
-    points = [point for point in blind.points if point <= found.elapsed] or [found.elapsed]
-    shares = _differences([blind.chance(point) for point in points])
-    fits = tuple(_fit(before, points, shares, noise) for noise in NOISES)
-    finished, late = best.lateness(found.elapsed)
     least = before[-1].elapsed if before else 0.0
+    fits = tuple(_fit(before, least, found.elapsed, noise) for noise in NOISES)
+    wide = max(habit.spread, _SPREAD)  # or what is believed would teach itself
+    belief = believe(Habit(habit.mean, wide, habit.noise), tuple(before), _BLUR)
+    finished, late = belief.lateness(found.elapsed)
     seconds = found.elapsed - late / finished if finished > 1e-3 else (least + found.elapsed) / 2
     return Lesson(max(seconds, 1e-3), fits)
 
@@ -90,20 +90,20 @@ def differs(one: Habit, other: Habit) -> bool:
     )
 
 
-def _fit(
-    looks: Sequence[Look], points: Sequence[float], shares: Sequence[float], noise: float
-) -> float:
-    """The logarithm of the likelihood of what was told."""
+def _fit(looks: Sequence[Look], least: float, most: float, noise: float) -> float:
+    """The logarithm of the likelihood of what was told, if any time from `least` to `most` is as
+    likely as any other.
+    """
     total = 0.0
-    for point, share in zip(points, shares, strict=True):
+    for index in range(_POINTS):
+        seconds = least + (most - least) * (index + 0.5) / _POINTS
+        told = 1.0
         for look in looks:
             if look.progress is None:
-                share *= 1.0 if noise == math.inf else 0.2
+                told *= 1.0 if noise == math.inf else 0.2
+            elif noise == math.inf:
+                told *= 0.01
             else:
-                share *= 0.01 if noise == math.inf else likelihood(look, point, noise, _BLUR) + 1e-4
-        total += share
+                told *= likelihood(look, seconds, noise, _BLUR) + 1e-4
+        total += told / _POINTS
     return math.log(total + 1e-12)
-
-
-def _differences(values: Sequence[float]) -> list[float]:
-    return [after - before for before, after in zip((0.0, *values), values, strict=False)]

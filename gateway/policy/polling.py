@@ -16,7 +16,7 @@ from itertools import pairwise
 from gateway.job import Look
 from gateway.policy.belief import Belief, Habit, believe, precision
 
-PRICE = 1.3
+PRICE = 0.7
 """What a look costs beside its delay, in idle seconds of a slot: 4.6 calls a video, 240 s each."""
 
 CROWDED_PRICE = 10.0
@@ -80,8 +80,9 @@ def when_to_poll(
     elapsed = earliest + latency / 2 - video.submitted
     if elapsed > rule.max_wait:
         return earliest
+    between = rule.interval + latency  # from the end of one poll to the begin of the next
     best = _best_look(
-        video.habit, video.looks, _blur(latency), max(elapsed, 0.0), rule.interval, price
+        video.habit, video.looks, _blur(latency), max(elapsed, 0.0), between, price
     )
     return max(video.submitted + best - latency / 2, earliest)
 
