@@ -5,6 +5,7 @@ out here.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -54,7 +55,8 @@ class _Hide:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first: one key may begin with another.
-        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        known = sorted(filter(None, secrets), key=len, reverse=True)
+        self._keys = re.compile("|".join([*map(re.escape, known), PATTERN.pattern]))
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {name: self._clean(value) for name, value in event.items()}
@@ -68,6 +70,4 @@ class _Hide:
             return [self._clean(each) for each in value]
         if not isinstance(value, str):
             value = repr(value)
-        for secret in self._secrets:
-            value = value.replace(secret, HIDDEN)
-        return PATTERN.sub(HIDDEN, value)
+        return self._keys.sub(HIDDEN, value)

@@ -153,7 +153,9 @@ class Dispatcher:
             ],
             to_fetch=to_fetch,
             head=head.id if head else None,
-            room=head is None or self._has_room(live.unfinished() + 1),
+            room=head is None
+            or book.slots_taken(now) >= self._rules.concurrent  # then nobody asks
+            or self._has_room(live.unfinished() + 1),
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
             probed=book.probed,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from secrets import token_hex
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from gateway.clock import Boot
 from gateway.errors import LedgerBroken, StartError
 from gateway.job import TERMINAL, AccountChanged, Event, Job, JobChanged, JobMoved, Key
-from gateway.ledger import schema
+from gateway.ledger import schema, statements
 from gateway.ledger.callers import read_key
 from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.knock import knock
@@ -274,5 +274,5 @@ def run_transition(conn: Connection, transition: Transition, writer: str, at: fl
         done = "created" if key.revoked_at is None else "revoked"
         rows.append({"type": f"key.{done}", "subject": key.id, "data": {"caller": key.caller.name}})
     if rows:
-        conn.execute(insert(schema.outbox), [row | {"writer": writer, "at": at} for row in rows])
+        conn.execute(statements.ADD_EVENTS, [row | {"writer": writer, "at": at} for row in rows])
     return change

@@ -15,7 +15,7 @@ from gateway.errors import Refused
 from gateway.job import TERMINAL, AccountChanged, Job, JobChanged, JobMoved, State
 from gateway.ledger import schema
 from gateway.ledger.restart import moment
-from gateway.ledger.transitions import Change, read_account, read_job, transition
+from gateway.ledger.transitions import Change, read_account, read_job, transition, write_account
 from gateway.policy.retry import resumed
 
 NOT_REFUSED = (
@@ -128,8 +128,7 @@ def pause_account(conn: Connection, name: str, paused: bool) -> Change:
         raise Refused(f"there is no account {name!r}")
     before = read_account(row)
     after = replace(before, paused=True) if paused else resumed(before)
-    after = replace(after, revision=before.revision + 1)
-    conn.execute(update(schema.accounts).where(named).values(asdict(after)))
+    after = write_account(conn, after)
     return Change(accounts=(after,), events=(AccountChanged(before, after),))
 
 

@@ -5,11 +5,11 @@ returns the rows as they now stand; nobody sees them before the commit.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, ParamSpec
 
 import orjson
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from gateway.errors import QueueFull, RepeatConflict, StateConflict
 from gateway.job import (
@@ -28,7 +28,7 @@ from gateway.job import (
     Look,
     State,
 )
-from gateway.ledger import schema
+from gateway.ledger import schema, statements
 
 P = ParamSpec("P")
 
@@ -60,7 +60,7 @@ def transition(write: Callable[Concatenate[Connection, P], Change]) -> Callable[
 
 def read_job(row: Any) -> Job:
     """The job that a row of `jobs` is."""
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - sqlite3.Row is no mapping
+    values = dict(row)
     values["state"] = State(values["state"])
     values["looks"] = tuple(Look(*look) for look in orjson.loads(values["looks"]))
     for name in ("in_progress", "content_lost", "content_gone"):
@@ -70,8 +70,14 @@ def read_job(row: Any) -> Job:
 
 def read_account(row: Any) -> Account:
     """The account that a row of `accounts` is."""
-    values = {name: row[name] for name in row.keys()}  # noqa: SIM118 - as above
-    return Account(**{**values, "paused": bool(values["paused"])})
+    values = dict(row)
+    values["paused"] = bool(values["paused"])
+    return Account(**values)
+
+
+def _row(table: Table, value: Job | Account) -> dict[str, Any]:
+    """The row of `table` that a value is."""
+    return {column.name: getattr(value, column.name) for column in table.columns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,9 @@ def accept(
         return Change(found=found)
     if full:
         raise QueueFull("as many videos wait as may")
-    values = asdict(job)
+    values = _row(schema.jobs, job)
     del values["seq"]
-    seq = conn.execute(insert(schema.jobs).values(values)).inserted_primary_key
+    seq = conn.execute(statements.ADD_JOB, values).inserted_primary_key
     job = replace(job, seq=seq[0] if seq else 0)
     if repeat.key is not None:
         row = {"caller": job.caller, "key": repeat.key, "accepted": job.accepted}
@@ -168,7 +174,7 @@ def reserve(
         "reserved": now,
         "touched": True,
     }
-    key = conn.execute(insert(schema.calls).values(values)).inserted_primary_key
+    key = conn.execute(statements.ADD_CALL, values).inserted_primary_key
     call = Call(key[0] if key else 0, account, kind, job.id if job else None, now)
     if job is None or kind is not Kind.SUBMIT:
         return Change(calls=(call,))
@@ -198,16 +204,11 @@ def settle(
     end: dict[str, Any] = {"ended": now, "outcome": outcome, "touched": touched}
     end["slot_until"] = slot_until
     ended = replace(call, **end)
-    open_one = (schema.calls.c.id == call.id) & schema.calls.c.ended.is_(None)
     task = {"upstream_id": changes.get("upstream_id")}  # unique: it is never another job's again
-    result = conn.execute(update(schema.calls).where(open_one).values(end | task))
+    result = conn.execute(statements.END_CALL, end | task | {"this_id": call.id})
     if result.rowcount != 1:
         raise StateConflict(f"call {call.id} has ended already")
-    named = schema.accounts.c.name == call.account
-    row = conn.execute(select(schema.accounts).where(named)).mappings().one()
-    before = read_account(row)
-    account = replace(react(before), revision=before.revision + 1)
-    conn.execute(update(schema.accounts).where(named).values(asdict(account)))
+    before, account = _learn(conn, call.account, react)
     events: tuple[Event, ...] = (CallEnded(ended),)
     if (account.trouble, account.doubt) != (before.trouble, before.doubt):
         events += (AccountChanged(before, account),)
@@ -222,18 +223,41 @@ def settle(
     return Change(jobs=(moved,), calls=(ended,), accounts=(account,), events=events)
 
 
+def _learn(
+    conn: Connection, name: str, react: Callable[[Account], Account]
+) -> tuple[Account, Account]:
+    """An account before and after `react`. One that has learned nothing is not written."""
+    row = conn.execute(statements.FIND_ACCOUNT, {"this_name": name}).mappings().one()
+    before = read_account(row)
+    after = react(before)
+    if after != before:
+        after = write_account(conn, after)
+    return before, after
+
+
+def write_account(conn: Connection, account: Account) -> Account:
+    """An account that has changed, with its next revision.
+
+    Its name stays out of the UPDATE: SQLite would look at each job and each call that bears it.
+    """
+    account = replace(account, revision=account.revision + 1)
+    values = _row(schema.accounts, account)
+    values["this_name"] = values.pop("name")
+    conn.execute(statements.CHANGE_ACCOUNT, values)
+    return account
+
+
 def _unless_deleted(
     conn: Connection, job: Job, to: State, changes: Mapping[str, Any], call: Call
 ) -> tuple[State, Mapping[str, Any]]:
     """Where a job goes that its caller may have deleted while its call was under way."""
-    asked = select(schema.jobs.c.deleted_at).where(schema.jobs.c.id == job.id)
-    if conn.execute(asked).scalar() is None:
+    if to not in (State.QUEUED, State.FETCHING):
+        return to, changes
+    if conn.execute(statements.DELETED_AT, {"this_id": job.id}).scalar() is None:
         return to, changes
     if to is State.QUEUED and call.kind is Kind.SUBMIT and call.slot_until is None:
         return State.CANCELLED, changes
-    if to in (State.QUEUED, State.FETCHING):
-        return State.FAILED, DELETED
-    return to, changes
+    return State.FAILED, DELETED
 
 
 DELETED = {"error_code": "deleted", "error_message": "Its caller deleted it."}
@@ -329,9 +353,8 @@ def _move(conn: Connection, job: Job, to: State, changes: Mapping[str, Any]) -> 
 
 def _update(conn: Connection, job: Job, changes: Mapping[str, Any]) -> Job:
     """Change a row that is in the state that `job` is in; the job as it now stands."""
-    table = schema.jobs
-    asked = update(table).where(table.c.id == job.id, table.c.state == job.state).values(changes)
-    row = conn.execute(asked.returning(table)).mappings().first()
+    values = {**changes, "this_id": job.id, "this_state": job.state}
+    row = conn.execute(statements.CHANGE_JOB, values).mappings().first()
     if row is None:
         raise StateConflict(f"{job.id} is not {job.state}")
     return read_job(row)

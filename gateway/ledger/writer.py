@@ -1,9 +1,9 @@
 """The one writer: transitions that wait together are committed together (one fsync for many), by
 one thread.
 
-A transition that fails leaves its neighbours alone (each runs in a savepoint). A commit that fails
-fails all of its group. Results are handed back on the event loop, in the order of the commits,
-before anyone who waits goes on. The thread is asked through the event loop: a loop of the
+A transition that fails leaves its neighbours alone: each that has any runs in a savepoint. A commit
+that fails fails all of its group. Results are handed back on the event loop, in the order of the
+commits, before anyone who waits goes on. The thread is asked through the event loop: a loop of the
 simulation runs the same work in place, so that a seed is a run repeated.
 """
 
@@ -105,21 +105,22 @@ class Writer:
         if self._conn is None:
             self._conn = self._engine.connect()
         conn = self._conn
-        with conn.begin():
+        with conn.begin() as whole:
             for work in group:
-                savepoint = conn.begin_nested()
+                part = conn.begin_nested() if len(group) > 1 else whole
                 try:
                     work.change = self._run_one(conn, work.transition)
                 except IntegrityError as error:
-                    savepoint.rollback()
+                    part.rollback()
                     work.error = StateConflict(str(error.orig))
                 except DBAPIError:
                     raise
                 except Exception as error:  # noqa: BLE001 - handed to whoever asked; the others go on
-                    savepoint.rollback()
+                    part.rollback()
                     work.error = error
                 else:
-                    savepoint.commit()
+                    if part is not whole:
+                        part.commit()
             reach("commit.written")
         reach("commit.done")
 

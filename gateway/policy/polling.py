@@ -81,9 +81,7 @@ def when_to_poll(
     if elapsed > rule.max_wait:
         return earliest
     between = rule.interval + latency  # from the end of one poll to the begin of the next
-    best = _best_look(
-        video.habit, video.looks, _blur(latency), max(elapsed, 0.0), between, price
-    )
+    best = _best_look(video.habit, video.looks, _blur(latency), max(elapsed, 0.0), between, price)
     return max(video.submitted + best - latency / 2, earliest)
 
 

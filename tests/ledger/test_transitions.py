@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.errors import StateConflict
 from gateway.job import TERMINAL, TRANSITIONS, Account, CallEnded, Job, JobMoved, Kind, State
 from gateway.ledger.callers import add_key, revoke_keys
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import move, reserve, settle
+from gateway.ledger.transitions import Change, move, reserve, settle
 
 from .bench import ACCOUNT, CALLER, WALL, a_job, accepted, moved, query, reserve_submit, reserved
 
@@ -119,6 +120,11 @@ def ended(
     return settle(call, react, job, to, changes, **values)
 
 
+def one_more(account: Account) -> Account:
+    """What an account may learn."""
+    return replace(account, failures=account.failures + 1)
+
+
 async def test_a_call_that_ended_returns_its_place_a_while_later(ledger: Ledger) -> None:
     call = await reserved(ledger)
     told: list[object] = []
@@ -149,13 +155,44 @@ async def test_a_call_ends_once(ledger: Ledger, tmp_path: Path) -> None:
 async def test_calls_that_end_together_lose_nothing_that_the_account_learned(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    def one_more(account: Account) -> Account:
-        return replace(account, failures=account.failures + 1)
-
     calls = [await reserved(ledger) for _ in range(20)]
     await asyncio.gather(*(ledger.commit(ended(call, one_more)) for call in calls))
     assert ledger.live.books[ACCOUNT].account.failures == 20
     assert query(tmp_path, "SELECT failures FROM accounts") == [(20,)]
+
+
+async def test_an_account_that_learned_nothing_keeps_its_revision(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    await ledger.commit(ended(await reserved(ledger), one_more))
+    change = await ledger.commit(ended(await reserved(ledger)))
+    assert change.accounts == (Account(ACCOUNT, failures=1, revision=1),)
+    await ledger.commit(ended(await reserved(ledger), one_more))
+    assert query(tmp_path, "SELECT failures, revision FROM accounts") == [(2, 2)]
+
+
+async def test_the_end_of_a_call_costs_the_same_after_many_others(ledger: Ledger) -> None:
+    async def cost() -> int:
+        """Steps that SQLite takes."""
+        call = await reserved(ledger)
+        steps: list[None] = []
+
+        def run(conn: Connection) -> Change:
+            file = conn.connection.driver_connection
+            file.set_progress_handler(lambda: steps.append(None), 1)
+            try:
+                return ended(call, one_more)(conn)
+            finally:
+                file.set_progress_handler(None, 1)
+
+        await ledger.commit(run)
+        return len(steps)
+
+    at_first = await cost()
+    for call in [await reserved(ledger) for _ in range(50)]:
+        await ledger.commit(ended(call))
+    assert at_first > 0
+    assert await cost() == at_first
 
 
 async def test_the_end_of_a_call_its_job_and_its_account_are_one_change(

@@ -97,7 +97,7 @@ def fails(conn: Connection) -> Change:
     raise StateConflict("no")
 
 
-@pytest.mark.parametrize(
+BAD = pytest.mark.parametrize(
     ("bad", "error", "words"),
     [
         (fails, StateConflict, "no"),
@@ -108,6 +108,9 @@ def fails(conn: Connection) -> Change:
     ],
     ids=["conflict", "a fault of ours", "an id twice", "a caller unknown", "no text"],
 )
+
+
+@BAD
 async def test_one_that_fails_leaves_its_neighbours_alone(
     ledger: Ledger,
     tmp_path: Path,
@@ -127,6 +130,28 @@ async def test_one_that_fails_leaves_its_neighbours_alone(
     assert isinstance(two, Change)
     assert isinstance(middle, error)
     assert words in str(middle)
+    assert query(tmp_path, "SELECT id FROM jobs ORDER BY seq") == [("video_1",), ("video_2",)]
+    assert set(ledger.live.jobs) == {"video_1", "video_2"}
+    assert not broken
+
+
+@BAD
+async def test_one_that_fails_alone_writes_nothing(
+    ledger: Ledger,
+    tmp_path: Path,
+    broken: list[LedgerBroken],
+    bad: Transition,
+    error: type[Exception],
+    words: str,
+) -> None:
+    def run(conn: Connection) -> Change:
+        accept(a_job(996))(conn)
+        return bad(conn)
+
+    await accepted(ledger, 1)
+    with pytest.raises(error, match=words):
+        await ledger.commit(run)
+    await accepted(ledger, 2)
     assert query(tmp_path, "SELECT id FROM jobs ORDER BY seq") == [("video_1",), ("video_2",)]
     assert set(ledger.live.jobs) == {"video_1", "video_2"}
     assert not broken

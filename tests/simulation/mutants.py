@@ -72,10 +72,9 @@ MUTANTS = {
         seed=4,
     ),
     "drop the state guard": _mutant(
-        "ledger.transitions",
-        ("update(table).where(table.c.id == job.id, table.c.state == job.state)",
-         "update(table).where(table.c.id == job.id)"),
-        seed=26,
+        "ledger.statements",
+        ('jobs.c.state == bindparam("this_state")', 'bindparam("this_state").is_not(None)'),
+        seed=27,
     ),
     "free a place when the answer begins": _mutant(
         "policy.window",
