@@ -16,7 +16,7 @@ from itertools import pairwise
 from gateway.job import Look
 from gateway.policy.belief import Belief, Habit, believe, precision
 
-PRICE = 0.7
+PRICE = 1.4
 """What a look costs beside its delay, in idle seconds of a slot: 4.6 calls a video, 240 s each."""
 
 CROWDED_PRICE = 10.0
