@@ -145,7 +145,6 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
     for video in sorted(view.fetching, key=lambda video: video.retry):
         yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
-    yield probe_due(view, rules), Send(Kind.POLL, None)
 
 
 class _Polls:
@@ -161,17 +160,19 @@ class _Polls:
 
     def in_order(self) -> Iterator[tuple[float, Send]]:
         """The likeliest to be finished goes first. Where upstream is in trouble they take turns,
-        for each may close the account; and while it is in doubt, each goes as soon as it may.
+        the probe too, for each may close the account; and while it is in doubt, each goes as
+        soon as it may.
         """
         view, polling = self._view, self._rules.polling
         if view.account.doubt is not None or view.account.trouble is not None:
-            dues = ((may_poll(video, polling), video) for video in view.running)
-            ordered = sorted(dues, key=lambda due: due[0])
-        else:
-            dues = ((self._due(video), video) for video in view.running)
-            ordered = sorted(dues, key=lambda due: -self._chance(due[1], view.now))
-        for due, video in ordered:
-            yield due, Send(Kind.POLL, video.job_id)
+            turns = [
+                (may_poll(video, polling), Send(Kind.POLL, video.job_id)) for video in view.running
+            ]
+            turns.append((probe_due(view, self._rules), Send(Kind.POLL, None)))
+            yield from sorted(turns, key=lambda turn: turn[0])
+            return
+        for video in sorted(view.running, key=lambda video: -self._chance(video, view.now)):
+            yield self._due(video), Send(Kind.POLL, video.job_id)
 
     def held(self, video: Fetching) -> float:
         """Until when a download leaves its place to calls that can't wait."""
@@ -180,7 +181,7 @@ class _Polls:
         if Kind.DOWNLOAD not in self._rules.counts or last <= view.now or not self._crowded():
             return view.now
         back = (returns_at(window, place) for place in view.places)
-        return min(last, *(at for at in back if at > view.now))
+        return min([last, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that is too late for it, or would take a place that is
@@ -188,7 +189,7 @@ class _Polls:
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
-        if best > view.now or self._is_last(video, best):
+        if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
             return best
         if self._soonest > best + 1.0 or self._crowded(video):
             since = math.ceil(self._soonest)  # so that it need not be worked out each moment
