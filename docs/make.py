@@ -1,11 +1,12 @@
-"""Makes the pages of docs/reference from the code: `python docs/make.py`; `--check` tells what is
-out of date.
+"""Makes the pages of docs/reference and the picture of polling.md from the code: `python
+docs/make.py`; `--check` tells what is out of date.
 
 Whatever a page says comes from where the gateway reads it: the settings' fields, the metrics'
 registry, the OpenAPI description. What is wrong in a page is put right there.
 """
 
 import json
+import runpy
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,12 @@ def pages() -> dict[str, str]:
     """The text of each page by its file's name."""
     made = {"settings.md": settings_page(), "metrics.md": metrics_page(), "http.md": http_page()}
     return {name: "\n".join([MADE, *lines]) + "\n" for name, lines in made.items()}
+
+
+def pictures() -> dict[str, str]:
+    """Each picture by its file's name."""
+    drawn = runpy.run_path(str(Path(__file__).with_name("pictures.py")))
+    return {"polling.svg": drawn["polling"]()}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -317,16 +324,14 @@ def main() -> int:
     if sys.argv[1:] and not check:
         print("usage: python docs/make.py [--check]", file=sys.stderr)
         return 2
-    stale = [
-        FOLDER / name
-        for name, text in pages().items()
-        if not (FOLDER / name).exists() or (FOLDER / name).read_text() != text
-    ]
+    made = {FOLDER / name: text for name, text in pages().items()}
+    made |= {FOLDER.parent / name: text for name, text in pictures().items()}
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         print(f"{path}: {'out of date, run python docs/make.py' if check else 'made'}")
         if not check:
-            FOLDER.mkdir(exist_ok=True)
-            path.write_text(pages()[path.name])
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(made[path])
     return 1 if stale and check else 0
 
 

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -12,7 +13,8 @@ import yaml
 from gateway.config import load_settings
 
 ROOT = Path(__file__).parent.parent
-PAGES: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "make.py"))["pages"]()
+MAKE = runpy.run_path(str(ROOT / "docs" / "make.py"))
+PAGES: dict[str, str] = MAKE["pages"]()
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 
 
@@ -20,6 +22,17 @@ HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 def test_a_page_is_what_the_code_gives(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text()
     assert written == PAGES[name], "run `python docs/make.py`"
+
+
+def test_the_pictures_are_what_the_code_draws() -> None:
+    """The same each time, and a drawing that any reader of XML reads."""
+    drawn: dict[str, str] = MAKE["pictures"]()
+    assert drawn == MAKE["pictures"]()
+    for name, text in drawn.items():
+        assert (ROOT / "docs" / name).read_text() == text, "run `python docs/make.py`"
+        curves = ElementTree.fromstring(text).findall("{*}path[@fill='none']")
+        assert len(curves) == 6
+        assert "nan" not in text
 
 
 def test_no_page_is_left_that_nothing_makes() -> None:

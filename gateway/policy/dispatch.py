@@ -180,7 +180,7 @@ class _Polls:
         if Kind.DOWNLOAD not in self._rules.counts or last <= view.now or not self._crowded():
             return view.now
         back = (returns_at(window, place) for place in view.places)
-        return min(last, *(at for at in back if at > view.now))
+        return min([last, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that is too late for it, or would take a place that is
@@ -188,7 +188,7 @@ class _Polls:
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
-        if best > view.now or self._is_last(video, best):
+        if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
             return best
         if self._soonest > best + 1.0 or self._crowded(video):
             since = math.ceil(self._soonest)  # so that it need not be worked out each moment

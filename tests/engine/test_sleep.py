@@ -59,7 +59,7 @@ def wake_up(house: House, seconds: float) -> None:
     house.gateway.clock._offset += seconds
 
 
-async def test_what_may_expire_is_fetched_before_anything_else(
+async def test_a_free_slot_is_filled_and_what_may_expire_is_fetched_before_any_poll(
     looks_often: None, make_gateway: MakeGateway, make_caller
 ) -> None:
     provider = Drowsy()
@@ -74,8 +74,7 @@ async def test_what_may_expire_is_fetched_before_anything_else(
         wake_up(house, HOURS)
         await until(lambda: len(server.seen) >= seen + 3)
         calls = [(request.method, request.path) for request in server.seen[seen:]]
-        assert calls[0] == ("GET", "/v1/videos/task_1/content")
-        assert calls[1] == ("POST", "/v1/videos")
+        assert calls[:2] == [("POST", "/v1/videos"), ("GET", "/v1/videos/task_1/content")]
         assert (await caller.finished(fetching))["status"] == "completed"
         await until(lambda: house.job(waiting).upstream_id)
         await house.stop()

@@ -18,6 +18,8 @@ from gateway.ledger.knock import NAME, Door, knock
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.policy.dispatch import next_call
+from gateway.policy.habit import unknown
+from gateway.policy.polling import PollingRule, Running, when_to_poll
 
 DAY = 86_400.0
 
@@ -141,18 +143,23 @@ async def test_a_pause_by_the_command_line_is_seen_at_once(idle: Idle, tmp_path:
 async def test_a_video_is_polled_at_its_moment_and_nothing_wakes_before(
     idle_with: MakeIdle, make_caller: MakeCaller
 ) -> None:
-    """It is three hours until then."""
-    hours = {"expected": 6 * 3600.0, "max_wait": 8 * 3600.0, "task_life": DAY}
+    """It is more than an hour until then."""
+    hours = {"interval": 1800.0, "expected": 6 * 3600.0, "max_wait": 8 * 3600.0, "task_life": DAY}
     idle = await idle_with(polling=hours)
     video = await make_caller(idle.house).create()
     await until(lambda: idle.house.job(video).state == "running")
     await idle.settle()
+    submitted = idle.house.job(video).submitted
+    running = Running(video, submitted, None, (), unknown(6 * 3600.0))
+    due = when_to_poll(running, PollingRule(**hours), 0.0)
+    minutes = int((due - submitted) / 60)
+    assert minutes > 60
     before = idle.decisions
-    for _ in range(179):
+    for _ in range(minutes - 1):
         await idle.pass_time(60.0)
     assert idle.decisions == before
     assert idle.house.job(video).polled is None
-    await idle.pass_time(120.0)
+    await idle.pass_time(due - idle.house.gateway.clock.now() + 0.1)
     await until(lambda: idle.house.job(video).polled)
 
 

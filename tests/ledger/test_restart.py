@@ -3,16 +3,20 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from gateway.clock import Boot
 from gateway.errors import StartError
-from gateway.job import Kind, State
+from gateway.job import Kind, Look, State
 from gateway.ledger.callers import add_key
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.operator import pause_account
+from gateway.ledger.restart import LATEST
 from gateway.ledger.transitions import forget, settle
+from gateway.policy.habit import unknown
 
 from .bench import (
     ACCOUNT,
@@ -308,3 +312,59 @@ async def test_a_new_ledger_has_nothing_under_way(ledger: Ledger) -> None:
     book = ledger.live.books[ACCOUNT]
     assert (ledger.live.jobs, book.tasks, book.calls, book.ghosts) == ({}, {}, {}, {})
     assert book.slot_returns(0.0) == math.inf
+
+
+def taught(number: int, seconds: float) -> dict[str, Any]:
+    """The fields of a finished video that was looked at twice before its end."""
+    moments = (0.4037 * seconds + number % 7 / 10, 0.83 * seconds + number % 11 / 10)
+    looks = [Look(at, int(100 * at / seconds)) for at in moments]
+    return {
+        "looks": (*looks, Look(seconds + 2.0, 100)),
+        "finished": WALL + number,
+        "account": ACCOUNT,
+    }
+
+
+async def test_what_finished_videos_taught_is_known_again(open_ledger: MakeLedger) -> None:
+    """About so: what was learnt one by one is learnt anew from the latest."""
+    ledger, random = await open_ledger(), Random(5)
+    for number in range(70):
+        seconds = 90.0 * math.exp(random.gauss(0.0, 0.15))
+        job = await accepted(ledger, number, state=State.RUNNING, account=ACCOUNT)
+        fetching = await moved(ledger, job, State.FETCHING, **taught(number, seconds))
+        await moved(ledger, fetching, State.COMPLETED)
+    before = ledger.live.history.habit("sora-2", 10, 240.0)
+    await ledger.close()
+    after = (await open_ledger(LATER)).live.history.habit("sora-2", 10, 240.0)
+    assert math.exp(before.mean) == pytest.approx(90.0, rel=0.1)
+    assert after.mean == pytest.approx(before.mean, abs=0.05)
+    assert after.spread == pytest.approx(before.spread, rel=0.4)
+    assert after.noise == before.noise < 1.0
+
+
+async def test_the_latest_videos_teach_and_those_that_ended_otherwise_do_not(
+    open_ledger: MakeLedger,
+) -> None:
+    """However many took longer before."""
+    ledger = await open_ledger()
+    for number in range(LATEST + 30):
+        seconds = 600.0 if number < 30 else 60.0
+        await accepted(ledger, number, state=State.COMPLETED, **taught(number, seconds))
+    for number in range(200, 230):
+        await accepted(ledger, number, state=State.FAILED, **taught(number, 600.0))
+    await accepted(ledger, 300, state=State.COMPLETED, account=ACCOUNT)  # of an older version
+    await ledger.close()
+    history = (await open_ledger(LATER)).live.history
+    assert math.exp(history.habit("sora-2", 10, 60.0).mean) == pytest.approx(60.0, rel=0.02)
+    assert history.habit("sora-2-pro", 10, 60.0) == unknown(60.0)
+    assert history.habit("sora-2", 15, 60.0) == unknown(60.0)
+
+
+async def test_looks_are_known_again(open_ledger: MakeLedger) -> None:
+    ledger = await open_ledger()
+    looks = (Look(1.5, None), Look(40.25, 0), Look(80.0, 100))
+    await accepted(ledger, state=State.RUNNING, account=ACCOUNT, looks=looks)
+    await ledger.close()
+    job = next(iter((await open_ledger(LATER)).live.books[ACCOUNT].tasks.values()))
+    assert job.looks == looks
+    assert all(isinstance(look, Look) for look in job.looks)

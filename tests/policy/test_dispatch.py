@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.job import Account, Kind
+from gateway.job import Account, Kind, Look
+from gateway.policy.belief import Habit
 from gateway.policy.dispatch import (
     LOOK_FOR_ROOM,
     Fetching,
@@ -18,8 +19,10 @@ from gateway.policy.dispatch import (
     Wait,
     next_call,
 )
-from gateway.policy.polling import PollingRule, when_to_poll
+from gateway.policy.polling import PollingRule, may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
+
+from .videos import habits, looked
 
 NOW = 10_000.0
 RULES = Rules(WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0), concurrent=5)
@@ -39,6 +42,18 @@ IDLE = View(
 FULL = tuple(Place(NOW - 10, NOW - 10 + number) for number in range(10))
 """Ten calls within the last seconds: the window opens at NOW + 51."""
 
+HABIT = Habit(math.log(240.0), 0.15, 0.1)
+
+
+def task(
+    name: str, age: float, polled: float | None = None, told: int | None = None, **over: object
+) -> Running:
+    """A video `age` seconds old, polled `polled` seconds ago, when it was told so much."""
+    looks = () if polled is None else (Look(age - polled, told),)
+    at = None if polled is None else NOW - polled
+    return replace(Running(name, NOW - age, at, looks, HABIT), **over)  # type: ignore[arg-type]
+
+
 near = st.one_of(st.just(NOW), st.floats(NOW - 1000.0, NOW + 1000.0))
 names = st.uuids().map(str)
 
@@ -48,10 +63,9 @@ def views(draw: st.DrawFn) -> View:
     """Anything that may stand in a ledger."""
     reserved = draw(st.lists(st.floats(NOW - 100, NOW), max_size=14))
     places = [Place(at, draw(st.one_of(st.none(), st.floats(at, NOW)))) for at in reserved]
-    running = draw(
-        st.lists(st.builds(Running, names, near, st.one_of(st.none(), near)), max_size=6)
-    )
-    fetching = draw(st.lists(st.builds(Fetching, names, near), max_size=6))
+    tasks = st.builds(Running, names, near, st.one_of(st.none(), near), looked, habits)
+    running = draw(st.lists(tasks, max_size=6))
+    fetching = draw(st.lists(st.builds(Fetching, names, near, near), max_size=6))
     return View(
         now=NOW,
         account=Account(
@@ -60,6 +74,7 @@ def views(draw: st.DrawFn) -> View:
             submits=draw(near),
             doubt=draw(st.sampled_from([None, None, "why"])),
             doubt_since=draw(near),
+            trouble=draw(st.sampled_from([None, None, "words"])),
             paused=draw(st.sampled_from([False, False, True])),
         ),
         places=places,
@@ -73,6 +88,9 @@ def views(draw: st.DrawFn) -> View:
         probed=draw(st.one_of(st.just(-math.inf), near)),
         room=draw(st.booleans()),
         looking=draw(st.booleans()),
+        submitting=draw(st.booleans()),
+        polling=draw(st.lists(tasks, max_size=2)),
+        latency=draw(st.sampled_from([0.0, 0.8, 5.0])),
     )
 
 
@@ -87,19 +105,22 @@ rules = st.builds(
     ),
     st.just(RULES.polling),
     concurrent=st.integers(1, 6),
+    counts=st.sampled_from([frozenset(Kind), frozenset({Kind.SUBMIT, Kind.POLL})]),
 )
 
 
 def may_be_sent(send: Send, view: View, rules: Rules) -> bool:
-    """Whether DESIGN.md lets this call go out now: its limits said one by one, without an order."""
+    """Whether the limits let this call go out now: said one by one, without an order."""
     account = view.account
-    if account.opens > view.now or opens_at(rules.window, view.places, view.now) > view.now:
+    window_opens = opens_at(rules.window, view.places, view.now)
+    if account.opens > view.now or (send.kind in rules.counts and window_opens > view.now):
         return False
     if send.kind is Kind.DOWNLOAD:
         return any(v.job_id == send.job_id and v.retry <= view.now for v in view.fetching)
     if send.kind is Kind.SUBMIT:
         return (
             send.job_id == view.head is not None
+            and not view.submitting
             and view.slots_taken < rules.concurrent
             and view.to_fetch <= rules.concurrent
             and view.room
@@ -113,8 +134,7 @@ def may_be_sent(send: Send, view: View, rules: Rules) -> bool:
         wanted = account.doubt is not None and not account.paused and not view.looking
         return wanted and looked and not often and account.submits <= view.now
     return any(
-        task.job_id == send.job_id
-        and when_to_poll(task.submitted, task.polled, rules.polling) <= view.now
+        task.job_id == send.job_id and may_poll(task, rules.polling) <= view.now
         for task in view.running
     )
 
@@ -137,18 +157,62 @@ def test_nothing_is_sent_that_a_limit_forbids(view: View, rules: Rules) -> None:
 
 
 @given(view=views(), rules=rules)
-def test_whenever_a_call_may_be_sent_one_is(view: View, rules: Rules) -> None:
-    allowed = [send for send in all_calls(view) if may_be_sent(send, view, rules)]
-    assert isinstance(next_call(view, rules), Send) == bool(allowed)
+def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> None:
+    submit = Send(Kind.SUBMIT, view.head)
+    if may_be_sent(submit, view, rules):
+        assert next_call(view, rules) == submit
 
 
 @given(view=views(), rules=rules)
-def test_downloads_go_before_submits_and_submits_before_polls(view: View, rules: Rules) -> None:
-    allowed = [send.kind for send in all_calls(view) if may_be_sent(send, view, rules)]
+def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
+    view: View, rules: Rules
+) -> None:
+    allowed = [
+        video
+        for video in view.fetching
+        if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
+    ]
     decision = next_call(view, rules)
-    if isinstance(decision, Send):
-        order = [Kind.DOWNLOAD, Kind.SUBMIT, Kind.POLL]
-        assert decision.kind is min(allowed, key=order.index)
+    waited = [v for v in allowed if v.finished + rules.window.period <= view.now]
+    if waited and not may_be_sent(Send(Kind.SUBMIT, view.head), view, rules):
+        assert isinstance(decision, Send)
+        assert decision.kind is Kind.DOWNLOAD
+    if allowed and isinstance(decision, Wait):
+        last = min(video.finished for video in allowed) + rules.window.period
+        assert decision.until <= max(last, view.now)
+
+
+@given(view=views(), rules=rules)
+def test_in_doubt_or_trouble_whatever_may_be_sent_is_sent_and_in_turn(
+    view: View, rules: Rules
+) -> None:
+    """While in doubt a video is asked about as soon as it may."""
+    account = replace(view.account, doubt="why", trouble="words")
+    view = replace(view, account=account, fetching=[])
+    allowed = [each for each in all_calls(view) if may_be_sent(each, view, rules)]
+    decision = next_call(view, rules)
+    assert isinstance(decision, Send) == bool(allowed)
+    due = [video for video in view.running if may_poll(video, rules.polling) <= view.now]
+    if due and allowed:
+        first = min(due, key=lambda video: may_poll(video, rules.polling))
+        assert decision == Send(Kind.POLL, first.job_id)
+
+
+@given(view=views(), rules=rules)
+def test_a_poll_waits_no_longer_than_it_takes_to_pay(view: View, rules: Rules) -> None:
+    """However crowded it is: what will surely be finished is polled, if it may be."""
+    view = replace(view, fetching=[], head=None)
+    decision = next_call(view, rules)
+    done = [
+        video
+        for video in view.running
+        if when_to_poll(video, rules.polling, view.latency) <= view.now
+        and video.belief(view.latency).chance(view.now - video.submitted) > 0.6
+        and may_be_sent(Send(Kind.POLL, video.job_id), view, rules)
+    ]
+    if done:
+        assert isinstance(decision, Send)
+        assert decision.kind is Kind.POLL
 
 
 @given(view=views(), rules=rules)
@@ -159,25 +223,23 @@ def test_a_wait_always_ends_later_than_now(view: View, rules: Rules) -> None:
         assert decision.until > view.now
 
 
-@given(view=views(), rules=rules, share=st.floats(0.0, 1.0, exclude_max=True))
-def test_a_wait_never_oversleeps(view: View, rules: Rules, share: float) -> None:
-    """As long as nothing changes, nothing could be sent before it ends."""
-    decision = next_call(view, rules)
-    if isinstance(decision, Wait):
-        until = min(decision.until, view.now + 5000)
-        between = replace(view, now=view.now + share * (until - view.now))
-        assert between.now >= until or isinstance(next_call(between, rules), Wait)
-
-
 @given(view=views(), rules=rules)
-def test_a_wait_ends_in_a_call_or_in_a_slot_set_free(view: View, rules: Rules) -> None:
-    """Or in a look at the disk, which may have room by then."""
-    decision = next_call(view, rules)
-    if isinstance(decision, Wait) and math.isfinite(decision.until):
-        then = replace(view, now=decision.until)
-        sent = (next_call(replace(then, room=room), rules) for room in {view.room, True})
-        returns = decision.until in (view.slot_returns, view.head_due)
-        assert returns or any(isinstance(each, Send) for each in sent)
+def test_waits_end_in_a_call_or_in_a_slot_set_free(view: View, rules: Rules) -> None:
+    """Or in a look at the disk, which may have room by then. One wait may follow another: a place
+    that was kept may be needed still.
+    """
+    for _ in range(200):
+        decision = next_call(view, rules)
+        if isinstance(decision, Send) or decision.until == math.inf:
+            break
+        if decision.until in (view.slot_returns, view.head_due):
+            break
+        view = replace(view, now=decision.until, room=True)
+    else:
+        raise AssertionError(view)
+    if isinstance(decision, Wait) and decision.until == math.inf:
+        assert not view.running or opens_at(rules.window, view.places, view.now) == math.inf
+        assert not view.fetching or opens_at(rules.window, view.places, view.now) == math.inf
 
 
 def test_with_nothing_to_do_it_waits_for_a_change() -> None:
@@ -193,8 +255,8 @@ def test_a_full_window_holds_every_kind_of_call() -> None:
         IDLE,
         places=FULL,
         head="a",
-        running=[Running("b", NOW - 500, None)],
-        fetching=[Fetching("c", 0.0)],
+        running=[task("b", 500)],
+        fetching=[Fetching("c", 0.0, 0.0)],
         to_fetch=1,
     )
     assert next_call(busy, RULES) == Wait(NOW - 10 + 61)
@@ -240,8 +302,10 @@ def test_a_submit_held_for_room_alone_looks_at_the_disk_again_soon() -> None:
     assert next_call(replace(held, head=None), RULES) == Wait(math.inf)
     closed = replace(held, account=Account("main", submits=NOW + 300))
     assert next_call(closed, RULES) == Wait(NOW + 300)
-    running = [Running("b", NOW - 500, NOW - 10)]
-    assert next_call(replace(held, running=running), RULES) == Wait(NOW + 20)
+    video = task("b", 240, 10, 95)
+    poll = when_to_poll(video, RULES.polling, 0.0)
+    assert NOW < poll < NOW + LOOK_FOR_ROOM
+    assert next_call(replace(held, running=[video]), RULES) == Wait(poll)
 
 
 def test_it_wakes_when_a_slot_of_unknown_fate_returns() -> None:
@@ -257,20 +321,20 @@ def test_the_account_opens_no_earlier_than_it_may() -> None:
 def test_submits_may_be_held_alone() -> None:
     held = replace(IDLE, head="a", account=Account("main", submits=NOW + 33))
     assert next_call(held, RULES) == Wait(NOW + 33)
-    running = replace(held, running=[Running("b", NOW - 500, None)])
+    running = replace(held, running=[task("b", 500)])
     assert next_call(running, RULES) == Send(Kind.POLL, "b")
 
 
 def test_in_doubt_a_running_video_is_asked_about_and_nothing_else() -> None:
     doubt = replace(IDLE, head="a", account=Account("main", doubt="why", doubt_since=NOW - 5))
-    running = replace(doubt, running=[Running("b", NOW - 500, NOW - 10)])
+    running = replace(doubt, running=[task("b", 500, 10)])
     assert next_call(running, RULES) == Wait(NOW + 20)
 
 
 def test_a_running_video_that_can_clear_no_doubt_does_not_hold_submits_back_for_ever() -> None:
     """As a task of another key, which stays denied for ever."""
     doubt = replace(IDLE, head="a", account=Account("main", doubt="why", doubt_since=NOW - 100))
-    looked, other = Running("b", NOW - 500, NOW - 10), Running("c", NOW - 500, NOW - 105)
+    looked, other = task("b", 500, 10), task("c", 500, 105)
     assert next_call(replace(doubt, running=[looked]), RULES) == Send(Kind.POLL, None)
     assert next_call(replace(doubt, running=[looked, other]), RULES) == Send(Kind.POLL, "c")
     probed = replace(doubt, running=[looked], probed=NOW - 15)
@@ -282,7 +346,7 @@ def test_a_running_video_that_can_clear_no_doubt_does_not_hold_submits_back_for_
 def test_the_probe_and_the_running_videos_take_turns() -> None:
     """Each may be denied and close the account: none must be asked about alone for ever."""
     doubt = Account("main", doubt="why", doubt_since=NOW - 900)
-    running = [Running("b", NOW - 800, NOW - 300)]
+    running = [task("b", 800, 300)]
     view = replace(IDLE, head="a", account=doubt, running=running)
     assert next_call(replace(view, probed=NOW - 310), RULES) == Send(Kind.POLL, None)
     assert next_call(replace(view, probed=NOW - 290), RULES) == Send(Kind.POLL, "b")
@@ -290,9 +354,9 @@ def test_the_probe_and_the_running_videos_take_turns() -> None:
 
 def test_a_paused_account_polls_and_fetches_what_is_paid_for() -> None:
     paused = replace(IDLE, head="a", account=Account("main", paused=True))
-    running = replace(paused, running=[Running("b", NOW - 500, None)])
+    running = replace(paused, running=[task("b", 500)])
     assert next_call(running, RULES) == Send(Kind.POLL, "b")
-    fetching = replace(paused, fetching=[Fetching("c", 0.0)], to_fetch=1)
+    fetching = replace(paused, fetching=[Fetching("c", 0.0, 0.0)], to_fetch=1)
     assert next_call(fetching, RULES) == Send(Kind.DOWNLOAD, "c")
 
 
@@ -308,15 +372,88 @@ def test_in_doubt_with_nothing_running_any_id_is_asked_about() -> None:
     assert next_call(IDLE, RULES) == Wait(math.inf)  # and without doubt, none is
 
 
-def test_whoever_has_waited_longest_goes_first_among_its_kind() -> None:
-    videos = [Fetching("late", NOW - 1), Fetching("early", NOW - 5)]
+def test_downloads_go_in_the_order_in_which_they_may() -> None:
+    videos = [Fetching("late", NOW - 1, NOW - 9), Fetching("early", NOW - 5, NOW - 9)]
     assert next_call(replace(IDLE, fetching=videos), RULES) == Send(Kind.DOWNLOAD, "early")
-    tasks = [Running("late", NOW - 900, NOW - 61), Running("early", NOW - 900, NOW - 70)]
-    assert next_call(replace(IDLE, running=tasks), RULES) == Send(Kind.POLL, "early")
+
+
+def test_the_likeliest_to_be_finished_is_polled_first() -> None:
+    tasks = [task("less", 250, 60, 78), task("more", 250, 90, 66)]
+    assert next_call(replace(IDLE, running=tasks), RULES) == Send(Kind.POLL, "more")
+
+
+@pytest.mark.parametrize("state", [{"trouble": "words"}, {"doubt": "why"}])
+def test_in_trouble_polls_take_turns(state: dict[str, str]) -> None:
+    """Each may close the account, and the likeliest would be asked about alone for ever."""
+    tasks = [task("likely", 300, 61, 99), task("early", 300, 170, 43)]
+    account = Account("main", **state)  # type: ignore[arg-type]
+    view = replace(IDLE, running=tasks, account=account, probed=NOW)
+    assert next_call(view, RULES) == Send(Kind.POLL, "early")
+    assert next_call(replace(view, account=IDLE.account), RULES) == Send(Kind.POLL, "likely")
+
+
+def test_in_doubt_a_running_video_is_polled_as_soon_as_it_may() -> None:
+    young = replace(IDLE, running=[task("a", 35, 30)])
+    assert isinstance(next_call(young, RULES), Wait)
+    doubt = replace(young, account=Account("main", doubt="why", doubt_since=NOW - 5))
+    assert next_call(doubt, RULES) == Send(Kind.POLL, "a")
+
+
+def places(taken: int, back: float = 40.0) -> tuple[Place, ...]:
+    """So many taken places, which all return in `back` seconds."""
+    ended = NOW + back - RULES.window.period - RULES.window.guard
+    return tuple(Place(ended - 1, ended) for _ in range(taken))
+
+
+ENDING = task("ending", 245, 80, 68)
+"""About to be finished: 68 or 69 % at 165 s means 236 to 242 s of 245."""
+
+
+def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
+    """And one for the submit into its slot; a look at another's progress waits for neither."""
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    first = when_to_poll(task("young", 0), RULES.polling, 0.0) - NOW
+    looking = task("young", first + 0.5)
+    view = replace(
+        IDLE, running=[looking, ending], head="next", slots_taken=5, places=places(8), latency=0.0
+    )
+    assert when_to_poll(looking, RULES.polling, 0.0) <= NOW
+    decision = next_call(view, RULES)
+    assert isinstance(decision, Wait)
+    assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.POLL, "young")
+    assert next_call(replace(view, running=[looking]), RULES) == Send(Kind.POLL, "young")
+
+
+def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_most() -> None:
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    fetching = [Fetching("done", NOW - 5, NOW - 5)]
+    view = replace(
+        IDLE, running=[ending], fetching=fetching, to_fetch=1, head="next", slots_taken=5
+    )
+    full = replace(view, places=places(8))
+    assert isinstance(next_call(full, RULES), Wait)
+    assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.DOWNLOAD, "done")
+    longer = replace(full, fetching=[Fetching("done", NOW - 60, NOW - 60)])
+    assert next_call(longer, RULES) == Send(Kind.DOWNLOAD, "done")
+
+
+def test_a_window_full_of_calls_under_way_is_waited_for() -> None:
+    """When it opens nobody knows."""
+    open_calls = [Place(NOW - 1, None)] * 10
+    view = replace(IDLE, places=open_calls, running=[task("a", 160), ENDING], slots_taken=5)
+    assert next_call(view, RULES) == Wait(math.inf)
+
+
+def test_more_calls_to_come_than_the_window_has_places() -> None:
+    narrow = replace(RULES, window=WindowRule(1, 60.0, 0.0))
+    running = [replace(ENDING, job_id=str(number), polled=NOW - 20) for number in range(3)]
+    view = replace(IDLE, running=running, fetching=[Fetching("done", NOW, NOW)], to_fetch=1)
+    assert next_call(view, narrow) == Wait(NOW + 10)
+    assert next_call(replace(view, now=NOW + 60), narrow) == Send(Kind.DOWNLOAD, "done")
 
 
 def test_a_call_that_upstream_does_not_count_needs_no_place() -> None:
-    full = replace(IDLE, places=FULL, fetching=[Fetching("done", NOW)], to_fetch=1)
+    full = replace(IDLE, places=FULL, fetching=[Fetching("done", NOW, NOW)], to_fetch=1)
     assert next_call(full, RULES) == Wait(NOW + 51)
     uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.POLL}))
     assert next_call(full, uncounted) == Send(Kind.DOWNLOAD, "done")

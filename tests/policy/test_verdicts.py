@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.job import TRANSITIONS, Job, Kind, State
+from gateway.job import MOST_LOOKS, TRANSITIONS, Job, Kind, Look, State
 from gateway.outcome import Outcome, Verdict
 from gateway.policy.polling import PollingRule
 from gateway.policy.verdicts import (
@@ -26,6 +26,7 @@ from gateway.policy.verdicts import (
 
 RULE = PollingRule(interval=30.0, expected=240.0, max_wait=600.0, task_life=3600.0)
 NOW = 10_000.0
+ASKED = NOW - 2.0
 WALL = 1_800_000_000.0
 TTL = 3600.0
 
@@ -89,9 +90,9 @@ def move(state: State, job: Job, outcome: Outcome, verdict: Verdict) -> Move:
     outcome = replace(outcome, verdict=verdict)
     match state:
         case State.SUBMITTING:
-            return after_submit(job, outcome)
+            return after_submit(job, outcome, NOW)
         case State.RUNNING:
-            return after_poll(job, outcome, NOW, RULE)
+            return after_poll(job, outcome, ASKED, NOW, RULE)
         case _:
             return after_download(job, outcome, NOW, WALL, TTL)
 
@@ -162,13 +163,13 @@ def test_a_failure_always_has_a_code_and_words(
 
 @pytest.mark.parametrize("verdict", PROVEN)
 def test_a_submit_proven_refused_or_unsent_goes_back_to_the_queue(verdict: Verdict) -> None:
-    step = after_submit(JOB, Outcome(verdict))
+    step = after_submit(JOB, Outcome(verdict), NOW)
     assert step == Move(State.QUEUED, {"account": None, "submitted": None})
 
 
 @pytest.mark.parametrize("verdict", sorted(set(Verdict) - {*PROVEN, "accepted", "rejected"}))
 def test_a_submit_that_proves_nothing_is_never_sent_again(verdict: Verdict) -> None:
-    step = after_submit(JOB, Outcome(verdict, "anything"))
+    step = after_submit(JOB, Outcome(verdict, "anything"), NOW)
     assert step == unknown_submit(JOB)
     assert step.to is State.FAILED
     assert step.changes == {
@@ -180,15 +181,15 @@ def test_a_submit_that_proves_nothing_is_never_sent_again(verdict: Verdict) -> N
 @pytest.mark.parametrize("verdict", sorted(set(Verdict) - {*PROVEN, "accepted", "rejected"}))
 def test_a_caller_may_ask_for_one_more_submit_and_no_more(verdict: Verdict) -> None:
     asked = replace(JOB, resends=1)
-    step = after_submit(asked, Outcome(verdict))
+    step = after_submit(asked, Outcome(verdict), NOW)
     assert step == Move(State.QUEUED, {"account": None, "submitted": None, "resends": 0})
     again = replace(asked, **step.changes)
-    assert after_submit(again, Outcome(verdict)) == unknown_submit(JOB)
+    assert after_submit(again, Outcome(verdict), NOW) == unknown_submit(JOB)
 
 
 @pytest.mark.parametrize("verdict", PROVEN)
 def test_a_submit_proven_refused_is_not_counted_as_the_one_more(verdict: Verdict) -> None:
-    assert "resends" not in after_submit(replace(JOB, resends=1), Outcome(verdict)).changes
+    assert "resends" not in after_submit(replace(JOB, resends=1), Outcome(verdict), NOW).changes
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -204,12 +205,13 @@ def test_the_words_of_an_unknown_submit_tell_what_a_second_one_may_cost() -> Non
 
 
 def test_an_accepted_submit_runs_under_upstreams_id() -> None:
-    step = after_submit(JOB, Outcome(Verdict.ACCEPTED, upstream_id="up_9", progress=3))
-    assert step == Move(State.RUNNING, {"upstream_id": "up_9", "in_progress": False, "progress": 3})
+    step = after_submit(JOB, Outcome(Verdict.ACCEPTED, upstream_id="up_9", progress=3), NOW)
+    changes = {"upstream_id": "up_9", "in_progress": False, "progress": 3, "submitted": NOW - 45}
+    assert step == Move(State.RUNNING, changes)
 
 
 def test_a_rejected_submit_ends_in_upstreams_own_words() -> None:
-    step = after_submit(JOB, Outcome(Verdict.REJECTED, "No swords.", "moderation"))
+    step = after_submit(JOB, Outcome(Verdict.REJECTED, "No swords.", "moderation"), NOW)
     assert step == Move(State.FAILED, {"error_code": "moderation", "error_message": "No swords."})
 
 
@@ -217,7 +219,7 @@ def test_a_rejected_submit_ends_in_upstreams_own_words() -> None:
 
 
 def test_a_finished_video_is_fetched() -> None:
-    step = after_poll(replace(JOB, misses=2), Outcome(Verdict.FINISHED), NOW, RULE)
+    step = after_poll(replace(JOB, misses=2), Outcome(Verdict.FINISHED), ASKED, NOW, RULE)
     assert step.to is State.FETCHING
     assert step.changes == {
         "polled": NOW,
@@ -225,18 +227,45 @@ def test_a_finished_video_is_fetched() -> None:
         "in_progress": True,
         "progress": 100,
         "misses": 0,
+        "looks": (Look(89.0, 100),),
     }
 
 
+@pytest.mark.parametrize("told", [None, 0, 40])
+def test_what_a_poll_found_is_kept_with_the_moment_at_which_upstream_looked(
+    told: int | None,
+) -> None:
+    """Half-way through the call; as it was told, though the progress shown never falls."""
+    step = after_poll(
+        replace(JOB, progress=50), Outcome(Verdict.OBSERVED, progress=told), ASKED, NOW, RULE
+    )
+    assert step.changes["looks"] == (Look(89.0, told),)
+    assert step.changes["progress"] == 50
+
+
+def test_only_the_latest_looks_are_kept() -> None:
+    job = JOB
+    for told in range(MOST_LOOKS + 3):
+        step = after_poll(job, Outcome(Verdict.OBSERVED, progress=told), ASKED, NOW, RULE)
+        job = replace(job, **step.changes)
+    assert [look.progress for look in job.looks] == list(range(3, MOST_LOOKS + 3))
+
+
+@pytest.mark.parametrize("verdict", sorted({*Verdict} - {Verdict.OBSERVED, Verdict.FINISHED}))
+def test_a_poll_that_found_nothing_is_no_look(verdict: Verdict) -> None:
+    assert not after_poll(JOB, Outcome(verdict), ASKED, NOW, RULE).changes.get("looks")
+
+
 def test_a_failed_video_ends_in_upstreams_own_words() -> None:
-    step = after_poll(JOB, Outcome(Verdict.FAILED, "It broke.", "internal"), NOW, RULE)
+    step = after_poll(JOB, Outcome(Verdict.FAILED, "It broke.", "internal"), ASKED, NOW, RULE)
     assert step == Move(State.FAILED, {"error_code": "internal", "error_message": "It broke."})
 
 
 @pytest.mark.parametrize("verdict", FAILED_FOR_NOW)
 def test_a_task_that_failed_for_a_passing_reason_waits_anew_ever_longer(verdict: Verdict) -> None:
-    job, waits = replace(JOB, progress=50, in_progress=True, polled=NOW, misses=1), []
-    while (step := after_poll(job, Outcome(verdict, "Busy.", "busy"), NOW, RULE)).to is not (
+    begun = replace(JOB, progress=50, in_progress=True, polled=NOW, misses=1)
+    job, waits = replace(begun, looks=(Look(50.0, 50),)), []
+    while (step := after_poll(job, Outcome(verdict, "Busy.", "busy"), ASKED, NOW, RULE)).to is not (
         State.FAILED
     ):
         assert step.to is State.QUEUED
@@ -244,6 +273,7 @@ def test_a_task_that_failed_for_a_passing_reason_waits_anew_ever_longer(verdict:
         queued = replace(job, **step.changes)
         sent = (queued.account, queued.upstream_id, queued.submitted, queued.polled)
         assert sent == (None, None, None, None)
+        assert queued.looks == ()
         assert (queued.progress, queued.in_progress, queued.misses) == (0, False, 0)
         job = replace(job, requeues=queued.requeues)
     assert waits == [30, 60, 120]
@@ -253,14 +283,14 @@ def test_a_task_that_failed_for_a_passing_reason_waits_anew_ever_longer(verdict:
 def test_a_missing_task_has_a_grace_and_then_is_lost() -> None:
     job, missing = JOB, Outcome(Verdict.MISSING)
     for misses in range(1, MISSING_POLLS):
-        step = after_poll(job, missing, NOW, RULE)
+        step = after_poll(job, missing, ASKED, NOW, RULE)
         assert step == Move(State.RUNNING, {"polled": NOW, "misses": misses})
         job = replace(job, **step.changes)
-    assert after_poll(job, missing, NOW, RULE).changes["error_code"] == "upstream_lost_task"
+    assert after_poll(job, missing, ASKED, NOW, RULE).changes["error_code"] == "upstream_lost_task"
 
 
 def test_a_task_that_turns_up_again_has_its_whole_grace_back() -> None:
-    seen = after_poll(replace(JOB, misses=2), Outcome(Verdict.OBSERVED), NOW, RULE)
+    seen = after_poll(replace(JOB, misses=2), Outcome(Verdict.OBSERVED), ASKED, NOW, RULE)
     assert seen.changes["misses"] == 0
 
 
@@ -268,12 +298,14 @@ def test_a_task_that_turns_up_again_has_its_whole_grace_back() -> None:
 def test_a_poll_that_says_nothing_of_the_task_changes_nothing_of_it(verdict: Verdict) -> None:
     old = replace(JOB, submitted=NOW - 2 * RULE.task_life, misses=2)
     polled = {} if verdict is Verdict.UNSENT else {"polled": NOW}
-    assert after_poll(old, Outcome(verdict), NOW, RULE) == Move(State.RUNNING, polled)
+    assert after_poll(old, Outcome(verdict), ASKED, NOW, RULE) == Move(State.RUNNING, polled)
 
 
 @pytest.mark.parametrize("age", [RULE.max_wait + 1, RULE.task_life])
 def test_an_overdue_task_is_still_waited_for(age: float) -> None:
-    step = after_poll(replace(JOB, submitted=NOW - age), Outcome(Verdict.OBSERVED), NOW, RULE)
+    step = after_poll(
+        replace(JOB, submitted=NOW - age), Outcome(Verdict.OBSERVED), ASKED, NOW, RULE
+    )
     assert step.to is State.RUNNING
 
 
@@ -281,7 +313,7 @@ def test_an_overdue_task_is_still_waited_for(age: float) -> None:
 def test_no_task_dies_of_an_outage_but_of_one_that_lasts_a_day(verdict: Verdict) -> None:
     """Nobody has said that it is not finished."""
     told = [
-        after_poll(replace(JOB, submitted=NOW - age), Outcome(verdict), NOW, RULE).to
+        after_poll(replace(JOB, submitted=NOW - age), Outcome(verdict), ASKED, NOW, RULE).to
         for age in (RULE.task_life + LONGEST_OUTAGE, RULE.task_life + LONGEST_OUTAGE + 1)
     ]
     assert told == [State.RUNNING, State.FAILED]
@@ -289,13 +321,13 @@ def test_no_task_dies_of_an_outage_but_of_one_that_lasts_a_day(verdict: Verdict)
 
 def test_past_its_life_a_task_that_is_not_finished_has_failed() -> None:
     old = replace(JOB, submitted=NOW - RULE.task_life - 1)
-    step = after_poll(old, Outcome(Verdict.OBSERVED), NOW, RULE)
+    step = after_poll(old, Outcome(Verdict.OBSERVED), ASKED, NOW, RULE)
     assert step.changes["error_code"] == "generation_timeout"
 
 
 def test_a_task_that_is_finished_past_its_life_is_still_fetched() -> None:
     old = replace(JOB, submitted=NOW - 2 * RULE.task_life)
-    assert after_poll(old, Outcome(Verdict.FINISHED), NOW, RULE).to is State.FETCHING
+    assert after_poll(old, Outcome(Verdict.FINISHED), ASKED, NOW, RULE).to is State.FETCHING
 
 
 # A download
