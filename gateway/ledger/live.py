@@ -13,6 +13,7 @@ from itertools import chain
 
 from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
 from gateway.ledger.history import History
+from gateway.ledger.lately import Lately
 from gateway.ledger.transitions import Change
 
 LATENCY_STEP = 0.2
@@ -111,6 +112,7 @@ class Live:
         """The queue, first come first: `seq` and id."""
         self._keys: dict[str, Key] = {}
         self.history = History()
+        self.lately = Lately()
 
     def load(
         self,
@@ -146,6 +148,7 @@ class Live:
             self.books[call.account].take(call)
         for job in change.jobs:
             self._place(job)
+        self.lately.take(change)
         for event in change.events:
             if isinstance(event, JobMoved):
                 self.history.take(event)
