@@ -90,15 +90,23 @@ class World:
 
 
 class Front:
-    """The gateway in front of a world's providers, with what it is told of their `limits`.
+    """The gateway in front of a world's providers, with what it is told of their `limits`. `work`:
+    what its callers do, else a queue that is never empty.
 
     `completed`: by provider, when each task was here, on the virtual clock: the commit of its
     `completed`.
     """
 
     def __init__(
-        self, world: World, folder: Path, polling: Polling, guard: float, limits: Limits
+        self,
+        world: World,
+        folder: Path,
+        polling: Polling,
+        guard: float,
+        limits: Limits,
+        work: Callable[[Gateway], Awaitable[None]] | None = None,
     ) -> None:
+        self._work = work or self._feed
         self._world = world
         self._numbers = {f"account-{i}": i for i in range(len(world.providers))}
         self.completed: list[dict[str, float]] = [{} for _ in world.providers]
@@ -144,9 +152,11 @@ class Front:
             make_upstream=make_upstream,
         )
         gateway.ledger.listen(self._note)
-        backlog = BACKLOG + len(self._numbers)
         async with gateway.life():
-            await feed(gateway.ledger, gateway.clock, backlog)
+            await self._work(gateway)
+
+    async def _feed(self, gateway: Gateway) -> None:
+        await feed(gateway.ledger, gateway.clock, BACKLOG + len(self._numbers))
 
     def check(self) -> None:
         """Raise what ended the gateway, should anything have."""
@@ -174,13 +184,14 @@ async def feed(ledger: Ledger, clock: Clock, backlog: int) -> None:
     ledger.listen(count)
     while True:
         moved.clear()
-        wished = [_job(number + i, clock) for i in range(backlog - waiting)]
+        wished = [make_job(number + i, clock) for i in range(backlog - waiting)]
         number += len(wished)
         await asyncio.gather(*(ledger.commit(accept(job)) for job in wished))
         await moved.wait()
 
 
-def _job(number: int, clock: Clock) -> Job:
+def make_job(number: int, clock: Clock) -> Job:
+    """A wish of its own."""
     return Job(
         id=f"video_{number:032x}",
         caller=f"caller_{EVERYBODY}",

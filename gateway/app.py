@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from gateway.api.auth import Auth
 from gateway.api.errors import HANDLERS
+from gateway.api.estimates import Estimates
 from gateway.api.files import Files
 from gateway.api.guard import Guard
 from gateway.api.health import Health
@@ -133,12 +134,18 @@ class Gateway:
         metrics = Metrics(ledger.live, clock, rules)
         ledger.listen(metrics.on_event)
 
+        self.estimates = Estimates(
+            ledger.live, clock, rules, lambda: [each.view() for each in self._dispatchers]
+        )
+        ledger.on_commit(self.estimates.forget)
+
         open_mode = settings.auth.mode == "open"
         self._everybody = Caller(f"caller_{EVERYBODY}", EVERYBODY) if open_mode else None
         bounds = Bounds(settings.limits)
         auth = Auth(ledger, bounds, self._everybody)
         wire = Wire(
             ledger.live.line.position,
+            self.estimates.shown,
             DIALECTS[settings.accounts[0].dialect].queued,
             settings.requests.vocabulary,
             settings.server.public_url,

@@ -72,6 +72,7 @@ _HEADERS = {
     "x-request-id": ("string", "The request's id: the caller's own x-request-id, or a new one."),
     "openai-poll-after-ms": ("integer", f"Milliseconds until the next poll: {POLL_AFTER_MS}."),
     "x-queue-position": ("integer", "A queued video's place in line, 1 for the next."),
+    "x-estimated-seconds": ("integer", "Seconds until it is completed, the median."),
     "retry-after": ("integer", "Seconds after which the same request may succeed; 60 at most."),
     "x-should-retry": ("string", "`false`: the same request can't succeed, SDKs don't repeat it."),
     "etag": ("string", "The SHA-256 of the content, in quotes."),
@@ -80,7 +81,7 @@ _HEADERS = {
     "content-length": ("integer", "Bytes of this answer."),
     "content-disposition": ("string", "A file name for whoever saves it."),
 }
-_OBJECT_HEADERS = ("openai-poll-after-ms", "x-queue-position")
+_OBJECT_HEADERS = ("openai-poll-after-ms", "x-queue-position", "x-estimated-seconds")
 _CONTENT_HEADERS = ("etag", "accept-ranges", "content-length", "content-disposition")
 
 _ABOUT = """

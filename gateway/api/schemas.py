@@ -59,6 +59,11 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
             **_or_null({"type": "integer", "minimum": 1}),
             "description": "its place in line, 1 for the next; null once it was sent",
         },
+        "estimated_seconds": {
+            **_or_null({"type": "integer", "minimum": 1}),
+            "description": "until it is completed: as many take less as take more; null when it "
+            "is over, and while nobody can tell, as when nothing is sent upstream",
+        },
         "url": {
             **_or_null(_TEXT),
             "description": "its content, at the gateway; null until it is completed",

@@ -31,10 +31,12 @@ POLL_AFTER_MS = 5000
 class Wire:
     """How jobs are written. `queued_word`: the upstream's own word for a job that waits.
 
-    `position`: a queued job's place in line, 1 for the next.
+    `position`: a queued job's place in line, 1 for the next; `estimate`: the seconds until a job is
+    completed, None where nobody can tell.
     """
 
     position: Callable[[Job], int]
+    estimate: Callable[[Job], int | None]
     queued_word: str
     vocabulary: str
     public_url: str
@@ -62,6 +64,7 @@ class Wire:
             "remixed_from_video_id": None,
             "error": error,
             "queue_position": self.position(job) if job.state is State.QUEUED else None,
+            "estimated_seconds": self.estimate(job),
             "replaces": job.replaces,
             "replaced_by": job.replaced_by,
             "url": f"{self.base(request)}/v1/videos/{job.id}/content" if done else None,
@@ -72,6 +75,8 @@ class Wire:
         headers = {"openai-poll-after-ms": str(POLL_AFTER_MS)}
         if job.state is State.QUEUED:
             headers["x-queue-position"] = str(self.position(job))
+        if (estimate := self.estimate(job)) is not None:
+            headers["x-estimated-seconds"] = str(estimate)
         return headers
 
     def base(self, request: Request) -> str:

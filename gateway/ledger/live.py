@@ -12,6 +12,7 @@ from itertools import chain
 
 from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
 from gateway.ledger.history import History
+from gateway.ledger.lately import Lately
 from gateway.ledger.line import Line
 from gateway.ledger.transitions import Change
 
@@ -113,6 +114,7 @@ class Live:
         """Completed jobs whose content is to be fetched again, of all accounts."""
         self._keys: dict[str, Key] = {}
         self.history = History()
+        self.lately = Lately()
 
     def load(
         self,
@@ -148,6 +150,7 @@ class Live:
             self.books[call.account].take(call)
         for job in change.jobs:
             self._place(job)
+        self.lately.take(change)
         for event in change.events:
             if isinstance(event, JobMoved):
                 self.history.take(event)

@@ -144,7 +144,10 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     done = (jobs.c.state == State.COMPLETED) & jobs.c.finished.is_not(None)
     latest = select(jobs).where(done).order_by(jobs.c.finished.desc()).limit(LATEST)
     for row in reversed(conn.execute(latest).mappings().all()):
-        live.history.learn(read_job(row))
+        job = read_job(row)
+        live.history.learn(job)
+        took = (job.completed_at or job.created_at) - job.created_at  # by a clock that may be set
+        live.lately.learn(job, job.accepted + took)
 
 
 def _read_call(row: Any) -> Call:

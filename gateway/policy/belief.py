@@ -60,6 +60,15 @@ class Belief:
         """How probably it is finished by then."""
         return self._shares[bisect_right(self.points, moment)]
 
+    def moment(self, chance: float) -> float:
+        """By when it is finished with this chance."""
+        index = min(bisect_right(self._shares, chance), len(self.points))
+        before, after = self._shares[index - 1], self._shares[min(index, len(self._shares) - 1)]
+        low = self.points[max(index - 2, 0)]
+        high = self.points[index - 1]
+        part = (chance - before) / (after - before) if after > before else 1.0
+        return min(low + (high - low) * part, high)
+
     def lateness(self, moment: float) -> tuple[float, float]:
         """The chance that it is finished by then, and for how long it has been, on average over
         that and no time.

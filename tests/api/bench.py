@@ -24,6 +24,7 @@ KEYS = {
     "remixed_from_video_id",
     "error",
     "queue_position",
+    "estimated_seconds",
     "replaces",
     "replaced_by",
     "url",

@@ -29,7 +29,7 @@ async def seen(
     trusted: list[str], peer: str, headers: dict[str, str], public_url: str = ""
 ) -> dict[str, Any]:
     """What the application takes for its own address, and for its caller's."""
-    wire = Wire(lambda _job: 1, "queued", "auto", public_url, 1.0)
+    wire = Wire(lambda _job: 1, lambda _job: None, "queued", "auto", public_url, 1.0)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)

@@ -1,0 +1,90 @@
+"""What the latest videos took from upstream's taking them until they were here, by model and
+seconds: read from the jobs that are in the ledger.
+"""
+
+from collections import deque
+from statistics import fmean, quantiles
+
+from gateway.job import Call, Job, JobMoved, Kind, State
+from gateway.ledger.transitions import Change
+from gateway.policy.estimate import Usual
+
+Sort = tuple[str, int]
+
+LATEST = 30
+"""How many videos are remembered, of each sort and of all."""
+
+_IMAGINED = 2
+"""How many videos of the expected seconds are taken as seen."""
+
+_FETCH = 2.0
+"""Seconds that a download takes, until that is known."""
+
+
+class Lately:
+    """The latest videos, and what is usual by them."""
+
+    def __init__(self) -> None:
+        self._held: dict[Sort | None, deque[float]] = {None: deque(maxlen=LATEST)}
+        self._freed: dict[str, deque[float]] = {}
+        """By account: when slots came free that have not been taken since."""
+        self._refills: deque[float] = deque(maxlen=LATEST)
+        self._calls: deque[int] = deque(maxlen=LATEST)
+        self._fetches: deque[float] = deque(maxlen=LATEST)
+        self._count = 0
+        self._known: dict[tuple[Sort | None, float], tuple[int, Usual]] = {}
+
+    def take(self, change: Change) -> None:
+        """Learn from the videos that a change has completed, and the slots that were refilled."""
+        for event in change.events:
+            if isinstance(event, JobMoved) and event.before is not event.job.state:
+                self._note_slot(event)
+        downloads = [call for call in change.calls if call.kind is Kind.DOWNLOAD]
+        for job in change.jobs:
+            if job.state is State.COMPLETED and (ended := _ended(job, downloads)) is not None:
+                self.learn(job, ended)
+
+    def learn(self, job: Job, completed: float) -> None:
+        """Learn from a video that was here at `completed`; those of before first."""
+        if job.submitted is None or job.finished is None:
+            return
+        sort = (job.model, job.seconds)
+        for each in (None, sort):
+            held = self._held.setdefault(each, deque(maxlen=LATEST))
+            held.append(max(job.finished - job.submitted, 0.0))
+        self._calls.append(len(job.looks) + 2)
+        self._fetches.append(max(completed - job.finished, 0.0))
+        self._count += 1
+
+    def _note_slot(self, event: JobMoved) -> None:
+        job = event.job
+        freed = self._freed.setdefault(job.account or "", deque(maxlen=LATEST))
+        if job.state is State.FETCHING and job.finished is not None:
+            freed.append(job.finished)
+        elif event.before is State.SUBMITTING and job.state is State.RUNNING and freed:
+            since = freed.popleft()
+            if job.accepted <= since and job.submitted is not None:
+                self._refills.append(max(job.submitted - since, 0.0))
+
+    def usual(self, sort: Sort | None, expected: float) -> Usual:
+        """What is usual for a model and seconds, or for all (None); `expected`: what a video takes
+        as far as nothing is known.
+        """
+        known = self._known.get((sort, expected))
+        if known is None or known[0] != self._count:
+            known = self._known[sort, expected] = self._count, self._usual(sort, expected)
+        return known[1]
+
+    def _usual(self, sort: Sort | None, expected: float) -> Usual:
+        held = [*self._held.get(sort, ()), *[expected] * _IMAGINED]
+        first, middle, third = quantiles(held, n=4)
+        spread = (third - first) / 1.349 if len(held) > 8 else 0.5 * expected  # 1.349: if normal
+        seen = self._held.get(sort)
+        cycle = (fmean(seen) if seen else expected) + (fmean(self._refills or (0.0,)))
+        calls = fmean(self._calls) if self._calls else 4.0
+        return Usual(middle, spread, cycle, calls, tuple(sorted(self._fetches)) or (_FETCH,))
+
+
+def _ended(job: Job, downloads: list[Call]) -> float | None:
+    """When the download ended that completed a job. None: it was another change."""
+    return next((call.ended for call in downloads if call.job_id == job.id), None)

@@ -1,0 +1,215 @@
+"""How long a job will take until it is completed here: the median of what remains, so that of the
+jobs said to be done within T half are.
+
+A video upstream is done when a poll sees its end and its download is here. One that waits is sent
+when enough slots have come free, in its turn: each slot is freed by the video that it holds, and
+then again and again after what videos usually hold one for. In place of its chances each such
+moment is told by `SHARES` of them; where the window binds, no sooner than it has places for.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from statistics import NormalDist, fmean
+
+from gateway.job import Kind
+from gateway.policy.dispatch import Rules, View
+from gateway.policy.polling import Running, when_to_poll
+from gateway.policy.window import Place, returns_at, taken
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Chances at which a moment that is not sure is told, each for a fifth of it."""
+
+ROUNDS = 3
+"""How often each slot comes free before its videos are counted by the pace alone."""
+
+_DEVIATIONS = tuple(NormalDist().inv_cdf(share) for share in SHARES)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What the latest videos took. `held`: seconds from upstream's taking it until its end was seen
+    here, the median, and its deviation `spread`; `cycle`: seconds from then until upstream took the
+    next one in its slot, where one waited, on average; `calls`: upstream, a video, on average;
+    `fetches`: seconds from its end's being seen until it was here, the least first, one at least.
+    """
+
+    held: float
+    spread: float
+    cycle: float
+    calls: float
+    fetches: tuple[float, ...]
+
+    def fetch(self, chance: float = 0.5) -> float:
+        """What a download takes no longer than, with this chance."""
+        return _quantile(self.fetches, chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """An account's next hour. `done`: when each of its running videos will be completed, by job;
+    `freed`: when its slots will take the next videos, each moment for a fifth of a video, the
+    earliest first; `pace`: seconds between two videos after that.
+    """
+
+    done: Mapping[str, float] = field(default_factory=dict)
+    freed: Sequence[float] = ()
+    pace: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """When those who wait are sent, by all accounts together."""
+
+    freed: Sequence[float]
+    pace: float
+
+    def sent(self, position: int) -> float | None:
+        """The median moment at which the job at this place in line (1 is next) is sent; None:
+        nobody can tell, since nothing is sent now.
+        """
+        if not self.freed:
+            return None
+        index = (position - 0.5) * len(SHARES)  # as many have come free as not, on average
+        beyond = index - (len(self.freed) - 1)
+        if beyond > 0:
+            return self.freed[-1] + beyond / len(SHARES) * self.pace
+        low = int(index)
+        high = min(low + 1, len(self.freed) - 1)
+        return self.freed[low] + (self.freed[high] - self.freed[low]) * (index - low)
+
+
+def line(forecasts: Sequence[Forecast]) -> Line:
+    """One line in front of several accounts."""
+    freed = sorted(chain.from_iterable(each.freed for each in forecasts))
+    rate = math.fsum(1 / each.pace for each in forecasts)
+    return Line(freed, 1 / rate if rate else math.inf)
+
+
+def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
+    """What an account will do, as far as it can be told from its view."""
+    places = _Places(view, rules, usual)
+    asked = [(view.now - view.latency / 2, video, False) for video in view.polling]  # half is over
+    wished = [(max(view.account.opens, _best(video, view, rules)), video) for video in view.running]
+    wished.sort(key=lambda each: _seen(each[1], each[0], view, rules, usual).done)
+    for number, (best, video) in enumerate(wished):
+        soonest = places.at(view.now, number * places.a_video + 1)
+        asked.append((max(best, soonest), video, soonest > best))
+    seen = [_seen(video, moment, view, rules, usual, held) for moment, video, held in asked]
+    done = {each.job_id: each.done for each in seen}
+    account = view.account
+    if account.doubt is not None or account.paused or not view.room:
+        return Forecast(done)
+    opens = max(account.opens, account.submits, view.now)
+    cycle = usual.cycle
+    slots: list[tuple[float, ...]] = [each.at for each in seen]
+    others = view.slots_taken - len(seen)
+    ghost = min(view.slot_returns, view.now + cycle)
+    slots += [(ghost,) * len(SHARES)] * max(others, 0)
+    slots += [(opens,) * len(SHARES)] * max(rules.concurrent - view.slots_taken, 0)
+    moments = sorted(
+        max(opens, moment)
+        for at in slots[: rules.concurrent]
+        for count in range(ROUNDS)
+        for moment in _again(at, count, cycle, usual.spread)
+    )
+    moments = moments[: (ROUNDS - 1) * len(SHARES) * rules.concurrent + len(SHARES)]
+    freed = [
+        max(moment, places.at(view.now, index / len(SHARES) * places.a_video))
+        for index, moment in enumerate(moments)
+    ]
+    return Forecast(done, freed, max(cycle / rules.concurrent, places.pace))
+
+
+def fetching(usual: Usual, finished: float, retry: float, now: float) -> float:
+    """When a video will be here whose end was seen at `finished` and that is not here yet."""
+    if retry > now:
+        return retry + usual.fetch()
+    longer = usual.fetches[bisect_right(usual.fetches, now - finished) :]
+    return finished + _quantile(longer, 0.5) if longer else now + usual.fetch()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When a running video's end will be seen, for each of SHARES; and when it will be here."""
+
+    job_id: str
+    at: tuple[float, ...]
+    done: float
+
+
+def _best(video: Running, view: View, rules: Rules) -> float:
+    """The best moment of its next poll."""
+    return max(when_to_poll(video, rules.polling, view.latency), view.now)
+
+
+def _seen(
+    video: Running, asked: float, view: View, rules: Rules, usual: Usual, held: bool = False
+) -> _Seen:
+    """The poll made then finds it finished, or else one that comes an interval later at least. Is
+    it `held` back by the window, it waits until it will probably be the last.
+    """
+    latency, polling = view.latency, rules.polling
+    belief = video.belief(latency)
+    found = 0.0 if held else belief.chance(asked + latency / 2 - video.submitted)
+    late = max(usual.held - math.exp(video.habit.mean), latency / 2)
+    again = asked if held else asked + polling.interval
+
+    def at(share: float, deviation: float) -> float:
+        if share <= found:
+            return asked + latency
+        end = belief.moment(share)
+        if held:  # what it waits for is its turn, and that is surer than its end
+            end = belief.moment(0.5) + deviation * min(belief.deviation, usual.spread)
+        return max(video.submitted + end + late, again + latency)
+
+    done = at(0.5, 0.0) + (usual.fetch(0.5 / found) if found >= 0.5 else fmean(usual.fetches))
+    return _Seen(video.job_id, tuple(map(at, SHARES, _DEVIATIONS)), done)
+
+
+def _again(at: Sequence[float], count: int, cycle: float, spread: float) -> Sequence[float]:
+    """When a slot comes free once more, `count` videos after the moments `at`."""
+    if count == 0:
+        return at
+    middle = math.fsum(at) / len(at)
+    variance = math.fsum((each - middle) ** 2 for each in at) / len(at) + count * spread**2
+    return [middle + count * cycle + math.sqrt(variance) * each for each in _DEVIATIONS]
+
+
+class _Places:
+    """When the window has places for the calls to come."""
+
+    def __init__(self, view: View, rules: Rules, usual: Usual) -> None:
+        window = rules.window
+        free = window.requests - taken(window, view.places, view.now)
+        held = [_back(rules, place, view.now) for place in view.places]
+        self._returns = [view.now] * free + sorted(back for back in held if back > view.now)
+        self._turn = window.period + window.guard + view.latency
+        self.a_video = len(rules.counts - {Kind.POLL}) + (
+            usual.calls - 2 if Kind.POLL in rules.counts else 0.0
+        )
+        """Places that a video takes."""
+        self.pace = self.a_video * self._turn / window.requests
+
+    def at(self, now: float, count: float) -> float:
+        """When so many calls more than now have had their place."""
+        index = round(count) - 1
+        if index < 0 or not self._returns:
+            return now
+        turns, index = divmod(index, len(self._returns))
+        return self._returns[index] + turns * self._turn
+
+
+def _back(rules: Rules, place: Place, now: float) -> float:
+    back = returns_at(rules.window, place)
+    return now + rules.window.period + rules.window.guard if back == math.inf else back
+
+
+def _quantile(values: Sequence[float], chance: float) -> float:
+    """Between the values, which are sorted; the least and the greatest are the ends."""
+    place = min(max(chance * len(values) - 0.5, 0.0), len(values) - 1.0)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
