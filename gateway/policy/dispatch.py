@@ -220,8 +220,13 @@ class _Polls:
 
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
-        view = self._view
-        submits = view.head is not None and view.account.doubt is None and not view.account.paused
+        view, counts = self._view, self._rules.counts
+        submits = (
+            view.head is not None
+            and view.account.doubt is None
+            and not view.account.paused
+            and Kind.SUBMIT in counts
+        )
         if submits:
             free = self._rules.concurrent - view.slots_taken
             yield from [view.now] * free
@@ -232,6 +237,7 @@ class _Polls:
             if video is but:
                 continue
             best = max(self._best[video.job_id], view.now)
-            yield best
+            if Kind.POLL in counts:
+                yield best
             if submits and self._is_last(video, best):
                 yield best

@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -99,6 +100,7 @@ class World:
         )  # fmt: skip
         self.provider.began = self._call_began
         self._crash_at: str | None = None
+        self._submit_began = asyncio.Event()
         self.faults = plan(Random(f"faults {seed}"), BEGINS, hours)
         self._slowest_disk = chance.choice((0.05, 0.05, 3.0))
         self.leaks: list[str] = []
@@ -238,6 +240,7 @@ class World:
                     self._crash_at = chance.choice(("submit", "poll", "download", "now"))
                     self._call_began("now")
                 case "stop":
+                    await self._until_a_submit_perhaps()
                     return
                 case "pause":
                     self.pauses += 1
@@ -251,8 +254,17 @@ class World:
                 case "sync":
                     machine.faults.broken_sync = True
 
+    async def _until_a_submit_perhaps(self) -> None:
+        """Half of all orderly stops come while a POST is under way, if there soon is one."""
+        if self.chance.random() < 0.5:
+            self._submit_began = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._submit_began.wait(), 900)
+
     def _call_began(self, kind: str) -> None:
         """Crash within the next steps, if it was planned for such a call."""
+        if kind == "submit":
+            self._submit_began.set()
         if kind == self._crash_at and self._loop is not None:
             self._crash_at = None
             self._loop.fuse = self.chance.choice((3, 10, 30, 100, 400))
