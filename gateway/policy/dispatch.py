@@ -1,9 +1,9 @@
 """What an account's loop does next: one decision over all the calls that it could make.
 
-A free slot is refilled first: it is what everybody waits for. Then downloads, since content expires
-upstream; then polls, the likeliest to find a video finished first. The order starves nobody:
-submits are bounded by the slots, which only polls set free, and by the videos that wait to be
-fetched; downloads by what has finished.
+A download that is late goes first, since content expires upstream. Then a free slot is refilled: it
+is what everybody waits for. Then the other downloads; then polls, the likeliest to find a video
+finished first. The order starves nobody: submits are bounded by the slots, which only polls set
+free, and by the videos that wait to be fetched; downloads by what has finished.
 
 Places in the window are kept for what is soon to come: a video about to be finished needs a poll,
 and then its slot a submit. While a place is needed so, a look at the progress of another waits or
@@ -42,6 +42,12 @@ class Fetching:
     job_id: str
     retry: float
     finished: float
+
+    def is_late(self, now: float, period: float) -> bool:
+        """Whether a download has failed already, or has waited for a period: its content may
+        expire.
+        """
+        return self.retry > self.finished or self.finished + period <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,9 @@ def probe_due(view: View, rules: Rules) -> float:
 
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
+    late = [video for video in view.fetching if video.is_late(view.now, rules.window.period)]
+    for video in sorted(late, key=lambda video: video.retry):
+        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
@@ -221,12 +230,8 @@ class _Polls:
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
         view, counts = self._view, self._rules.counts
-        submits = (
-            view.head is not None
-            and view.account.doubt is None
-            and not view.account.paused
-            and Kind.SUBMIT in counts
-        )
+        held = view.account.doubt is not None or view.account.paused
+        submits = view.head is not None and not held and Kind.SUBMIT in counts
         if submits:
             free = self._rules.concurrent - view.slots_taken
             yield from [view.now] * free
