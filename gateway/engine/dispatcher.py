@@ -49,7 +49,6 @@ class Dispatcher:
         self._feeding = feeding
         feeding.join(name, self.wake)
         self._changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def wake(self) -> None:
@@ -133,6 +132,7 @@ class Dispatcher:
         idle = list(live.idle(book))
         to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
         head = live.line.head(self._models, now)
+        slots_taken = book.slots_taken(now)
         return View(
             now=now,
             account=book.account,
@@ -141,7 +141,7 @@ class Dispatcher:
                 for call in book.calls.values()
                 if call.kind in self._rules.counts
             ],
-            slots_taken=book.slots_taken(now),
+            slots_taken=slots_taken,
             slot_returns=book.slot_returns(now),
             running=[self._running(job) for job in idle if job.state is State.RUNNING],
             polling=[self._running(job) for job in live.polled(book)],
@@ -154,7 +154,7 @@ class Dispatcher:
             to_fetch=to_fetch,
             head=head.id if head else None,
             room=head is None
-            or book.slots_taken(now) >= self._rules.concurrent  # then nobody asks
+            or slots_taken >= self._rules.concurrent  # then nobody asks
             or self._has_room(live.unfinished() + 1),
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),

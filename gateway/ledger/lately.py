@@ -3,11 +3,12 @@ seconds: read from the jobs that are in the ledger.
 """
 
 from collections import deque
-from statistics import fmean, quantiles
+from statistics import fmean, median
 
 from gateway.job import Call, Job, JobMoved, Kind, State
 from gateway.ledger.transitions import Change
 from gateway.policy.estimate import Usual
+from gateway.policy.habit import deviation
 
 Sort = tuple[str, int]
 
@@ -77,12 +78,11 @@ class Lately:
 
     def _usual(self, sort: Sort | None, expected: float) -> Usual:
         held = [*self._held.get(sort, ()), *[expected] * _IMAGINED]
-        first, middle, third = quantiles(held, n=4)
-        spread = (third - first) / 1.349 if len(held) > 8 else 0.5 * expected  # 1.349: if normal
+        spread = deviation(held) if len(held) > 8 else 0.5 * expected
         seen = self._held.get(sort)
         cycle = (fmean(seen) if seen else expected) + (fmean(self._refills or (0.0,)))
         calls = fmean(self._calls) if self._calls else 4.0
-        return Usual(middle, spread, cycle, calls, tuple(sorted(self._fetches)) or (_FETCH,))
+        return Usual(median(held), spread, cycle, calls, tuple(sorted(self._fetches)) or (_FETCH,))
 
 
 def _ended(job: Job, downloads: list[Call]) -> float | None:

@@ -39,7 +39,7 @@ class AccountBook:
         self.ghosts: dict[int, float] = {}
         """Submits of unknown outcome, by their call's id: until when each keeps its slot."""
         self.latency = 0.0
-        """Seconds that polls took lately, to the quarter."""
+        """Seconds that polls took lately, in steps of `LATENCY_STEP`."""
         self._took = 0.0
         self.probed = -math.inf
         """When an id that can't exist was last asked about."""

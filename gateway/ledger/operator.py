@@ -6,16 +6,23 @@ with one line for people, and writes nothing.
 """
 
 from collections.abc import Collection
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from gateway.clock import Boot
 from gateway.errors import Refused
 from gateway.job import TERMINAL, AccountChanged, Job, JobChanged, JobMoved, State
 from gateway.ledger import schema
 from gateway.ledger.restart import moment
-from gateway.ledger.transitions import Change, read_account, read_job, transition, write_account
+from gateway.ledger.transitions import (
+    Change,
+    add_job,
+    read_account,
+    read_job,
+    transition,
+    write_account,
+)
 from gateway.policy.retry import resumed
 
 NOT_REFUSED = (
@@ -152,11 +159,7 @@ def _failed(conn: Connection, job_id: str) -> Job:
 
 def _insert(conn: Connection, job: Job, old: Job | None) -> Change:
     """A new job, linked with the failed one whose place it takes."""
-    job = replace(job, replaces=old.id if old else None)
-    values = asdict(job)
-    del values["seq"]
-    key = conn.execute(insert(schema.jobs).values(values)).inserted_primary_key
-    job = replace(job, seq=key[0] if key else 0)
+    job = add_job(conn, replace(job, replaces=old.id if old else None))
     if old is None:
         return Change(jobs=(job,), events=(JobMoved(None, job),))
     same = schema.jobs.c.id == old.id

@@ -112,15 +112,20 @@ def accept(
         return Change(found=found)
     if full:
         raise QueueFull("as many videos wait as may")
-    values = _row(schema.jobs, job)
-    del values["seq"]
-    seq = conn.execute(statements.ADD_JOB, values).inserted_primary_key
-    job = replace(job, seq=seq[0] if seq else 0)
+    job = add_job(conn, job)
     if repeat.key is not None:
         row = {"caller": job.caller, "key": repeat.key, "accepted": job.accepted}
         row |= {"fingerprint": job.fingerprint, "job_id": job.id}
         conn.execute(insert(schema.repeats).values(row))
     return Change(jobs=(job,), events=(JobMoved(None, job),))
+
+
+def add_job(conn: Connection, job: Job) -> Job:
+    """A new job, at the end of the line."""
+    values = _row(schema.jobs, job)
+    del values["seq"]
+    seq = conn.execute(statements.ADD_JOB, values).inserted_primary_key
+    return replace(job, seq=seq[0] if seq else 0)
 
 
 def _repeated(conn: Connection, job: Job, repeat: Repeat) -> Job | None:

@@ -144,15 +144,17 @@ def probe_due(view: View, rules: Rules) -> float:
 
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
-    late = [video for video in view.fetching if video.is_late(view.now, rules.window.period)]
-    for video in sorted(late, key=lambda video: video.retry):
+    downloads = sorted(view.fetching, key=lambda video: video.retry)
+    late = [video for video in downloads if video.is_late(view.now, rules.window.period)]
+    for video in late:
         yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     polls = _Polls(view, rules, opens)
-    for video in sorted(view.fetching, key=lambda video: video.retry):
-        yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
+    for video in downloads:
+        if video not in late:
+            yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
 
 
@@ -183,13 +185,12 @@ class _Polls:
         yield from sorted(turns, key=lambda turn: turn[0])
 
     def held(self, video: Fetching) -> float:
-        """Until when a download leaves its place to calls that can't wait."""
+        """Until when a download that is not late leaves its place to calls that can't wait."""
         view, window = self._view, self._rules.window
-        last = video.finished + window.period
-        if Kind.DOWNLOAD not in self._rules.counts or last <= view.now or not self._crowded():
+        if Kind.DOWNLOAD not in self._rules.counts or not self._crowded():
             return view.now
         back = (returns_at(window, place) for place in view.places)
-        return min([last, *(at for at in back if at > view.now)])
+        return min([video.finished + window.period, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that is too late for it, or would take a place that is

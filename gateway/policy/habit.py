@@ -25,6 +25,9 @@ _IMAGINED = 2
 _SPREAD = 0.5
 """Of the logarithm of the seconds, before anything is known."""
 
+_NOISE = 1.5
+"""Of the progress, in points, before anything is known."""
+
 _LEAST_SPREAD = 0.03
 
 _POINTS = 40
@@ -46,7 +49,7 @@ class Lesson:
 
 def unknown(expected: float) -> Habit:
     """The habit of videos of which none has been seen."""
-    return Habit(math.log(expected), _SPREAD, 1.5)
+    return Habit(math.log(expected), _SPREAD, _NOISE)
 
 
 def lesson(habit: Habit, looks: Sequence[Look]) -> Lesson | None:
@@ -73,12 +76,18 @@ def learn(lessons: Sequence[Lesson], expected: float) -> Habit:
     if len(logs) < 4:
         spread = _SPREAD
     else:
-        first, _, third = quantiles(logs, n=4)
-        seen = (third - first) / 1.349  # of a normal distribution
-        spread = math.sqrt(weight * seen**2 + (1 - weight) * _SPREAD**2)
+        spread = math.sqrt(weight * deviation(logs) ** 2 + (1 - weight) * _SPREAD**2)
     totals = [math.fsum(each.fits[index] for each in lessons) for index in range(len(NOISES))]
-    noise = NOISES[totals.index(max(totals))] if any(totals) else 1.5
+    noise = NOISES[totals.index(max(totals))] if any(totals) else _NOISE
     return Habit(round(mean, 3), round(max(spread, _LEAST_SPREAD), 3), noise)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation by the quartiles, if most of the values are normal: odd ones change
+    little.
+    """
+    first, _, third = quantiles(values, n=4)
+    return (third - first) / 1.349
 
 
 def differs(one: Habit, other: Habit) -> bool:

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Account, Kind, Look
-from gateway.policy.belief import Habit
 from gateway.policy.dispatch import (
     LOOK_FOR_ROOM,
     Fetching,
@@ -19,30 +18,14 @@ from gateway.policy.dispatch import (
     Wait,
     next_call,
 )
-from gateway.policy.polling import PollingRule, may_poll, when_to_poll
+from gateway.policy.polling import may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
 from .videos import habits, looked
+from .views import HABIT, IDLE, NOW, RULES
 
-NOW = 10_000.0
-RULES = Rules(WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0), concurrent=5)
-IDLE = View(
-    now=NOW,
-    account=Account("main"),
-    places=(),
-    slots_taken=0,
-    slot_returns=math.inf,
-    running=(),
-    fetching=(),
-    to_fetch=0,
-    head=None,
-    room=True,
-    looking=False,
-)
 FULL = tuple(Place(NOW - 10, NOW - 10 + number) for number in range(10))
 """Ten calls within the last seconds: the window opens at NOW + 51."""
-
-HABIT = Habit(math.log(240.0), 0.15, 0.1)
 
 
 def task(

@@ -8,29 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Account, Look
-from gateway.policy.belief import Habit, believe
+from gateway.policy.belief import believe
 from gateway.policy.dispatch import Rules, View
 from gateway.policy.estimate import Forecast, Line, Usual, fetching, forecast, line
-from gateway.policy.polling import PollingRule, Running
-from gateway.policy.window import Place, WindowRule
+from gateway.policy.polling import Running
+from gateway.policy.window import Place
 
-NOW = 10_000.0
-RULES = Rules(WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0), concurrent=5)
-HABIT = Habit(math.log(240.0), 0.15, 0.1)
+from .views import HABIT, IDLE, NOW, RULES
+
 USUAL = Usual(held=250.0, spread=36.0, cycle=252.0, calls=4.0, fetches=(1.0, 2.0, 3.0))
-IDLE = View(
-    now=NOW,
-    account=Account("main"),
-    places=(),
-    slots_taken=0,
-    slot_returns=math.inf,
-    running=(),
-    fetching=(),
-    to_fetch=0,
-    head=None,
-    room=True,
-    looking=False,
-)
 
 
 def video(number: int, age: float, looks: tuple[Look, ...] = ()) -> Running:
