@@ -37,11 +37,13 @@ def main() -> int:
     if asked.mutant:
         put_in_place(MUTANTS[asked.mutant])
     from .faults import OF
+    from .operator import ACTS
     from .run import Runner
 
     began = time.monotonic()
     totals: Counter[str] = Counter()
-    faults: Counter[str] = Counter({f"{kind} {name}": 0 for kind in OF for name in OF[kind]})
+    kinds = {**OF, "operator": ACTS}
+    faults: Counter[str] = Counter({f"{kind} {name}": 0 for kind in kinds for name in kinds[kind]})
     hours, broken, seeds_run = 0.0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         runner = Runner(Path(folder), asked.hours / asked.seeds, asked.log)

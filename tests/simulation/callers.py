@@ -38,6 +38,7 @@ class Wish:
     """When it is asked for, in the world's seconds."""
     repeats: bool
     """Whether a request without an answer is made again, with its Idempotency-Key."""
+    model: str = "sora-2"
     resubmit: bool = False
     delete_after: float | None = None
     """Seconds after it was accepted; None: it is not deleted."""
@@ -51,6 +52,10 @@ class Wish:
     deleting: float | None = None
     deleted: float | None = None
     """When the deletion was answered."""
+    stands_in_for: "Wish | None" = None
+    """The failed one whose place it takes, by an operator's hand, from `at` on."""
+    adopted: tuple[str, str] | None = None
+    """The account and the task that it was made of."""
 
     @property
     def is_over(self) -> bool:
@@ -76,7 +81,7 @@ class Callers:
         """What each caller does while this gateway lives."""
         for wish in self.wishes:
             if not wish.is_over or (wish.status == "completed" and wish.deleting is None):
-                yield self._pursue(app, wish)
+                yield self.pursue(app, wish)
 
     async def check(self, app: Any) -> None:
         """At the very end: all that was promised still holds."""
@@ -86,7 +91,8 @@ class Callers:
                 if wish.status == "completed":
                     await self._download(app, wish)
 
-    async def _pursue(self, app: Any, wish: Wish) -> None:
+    async def pursue(self, app: Any, wish: Wish) -> None:
+        """What the caller of one wish does while this gateway lives."""
         await asyncio.sleep(max(0.0, wish.at - self.now()))
         while wish.id is None:
             if wish.asked and not wish.repeats:
@@ -107,7 +113,7 @@ class Callers:
 
     async def _ask_for(self, app: Any, wish: Wish) -> None:
         wish.asked = True
-        form: dict[str, Any] = {"prompt": wish.prompt, "seconds": "10"}
+        form: dict[str, Any] = {"prompt": wish.prompt, "model": wish.model, "seconds": "10"}
         if is_pictured(wish.prompt):
             form["input_reference"] = {"image_url": _AS_URL}
         if wish.resubmit:

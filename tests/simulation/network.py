@@ -11,28 +11,26 @@ from random import Random
 
 import httpx
 
+from .accounts import HOST, KEYS_BEGIN, OTHER_HOST, Account
 from .callers import PICTURE, is_pictured
-from .faults import ANSWERS, CONNECTING, OF_POLLS_ALONE, Faults
-from .upstream import Answer, Provider, Visit, refusal, reply
-
-HOST = "upstream.test"
-KEY = "sk-the-real-key-of-the-simulation"
-OTHER_HOST = "cdn.test"
-"""Where downloads may be redirected to, by the settings."""
+from .faults import ANSWERS, CONNECTING, OF_POLLS_ALONE
+from .upstream import Answer, Visit, refusal, reply
 
 _PROMPT = re.compile(rb'name="prompt"\r\n\r\n(.*?)\r\n', re.DOTALL)
+_MODEL = re.compile(rb'name="model"\r\n\r\n(.*?)\r\n', re.DOTALL)
 _HTML = b"<html><body>Bad gateway</body></html>"
 _KINDS = {"refused": "connection refused", "dns": "name not known", "tls": "certificate is wrong"}
 
 
 class Network(httpx.AsyncBaseTransport):
-    """One gateway's connections. `leaks` notes each place that saw the key and should not have."""
+    """One gateway's connections over one account. `leaks` notes each place that saw a key and
+    should not have.
+    """
 
-    def __init__(
-        self, provider: Provider, faults: Faults, chance: Random, leaks: list[str]
-    ) -> None:
-        self._provider = provider
-        self._faults = faults
+    def __init__(self, account: Account, chance: Random, leaks: list[str]) -> None:
+        self._key = account.key
+        self._provider = account.provider
+        self._faults = account.faults
         self._chance = chance
         self._leaks = leaks
         self._latency = chance.choice(((0.01, 0.05), (0.3, 1.5)))
@@ -47,7 +45,7 @@ class Network(httpx.AsyncBaseTransport):
         visit = self._provider.visit(kind, path[3] if len(path) > 3 else None, fault)
         if (task := self._provider.tasks.get(visit.task or "")) is not None:
             task.known = True
-        if request.headers.get("authorization") != KEY:
+        if request.headers.get("authorization") != self._key:
             self._provider.broken.append(f"call {visit.number}: without the right key")
         await self._connect(request, visit)
         await self._send(request, visit)
@@ -87,6 +85,9 @@ class Network(httpx.AsyncBaseTransport):
         visit.prompt = found[1].decode() if found else None
         if visit.prompt is not None and (PICTURE in body) != is_pictured(visit.prompt):
             self._provider.broken.append(f"{visit.prompt}: sent without its picture, or with one")
+        model = _MODEL.search(body)
+        if model is not None and model[1].decode() not in self._provider.models:
+            self._provider.broken.append(f"{visit.prompt}: sent to one that has no {model[1]!r}")
         await self._pause()
 
     async def _answer(self, request: httpx.Request, visit: Visit) -> httpx.Response:
@@ -235,7 +236,7 @@ class Network(httpx.AsyncBaseTransport):
     async def _elsewhere(self, request: httpx.Request) -> httpx.Response:
         """Another host than upstream's: the one that the settings allow, or any other."""
         seen = f"{request.url} {request.headers!r}"
-        if KEY in seen or "authorization" in request.headers:
+        if KEYS_BEGIN in seen or "authorization" in request.headers:
             self._leaks.append(f"the key was sent to {request.url.host}")
         if request.url.host != OTHER_HOST or request.url.scheme != "https":
             self._leaks.append(f"a redirect to {request.url} was followed")

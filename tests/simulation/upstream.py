@@ -1,7 +1,7 @@
-"""The simulated provider: its limits, its tasks, and an append-only record of what reached it.
+"""The simulated provider of one account: its limits, its tasks, and what reached it.
 
 Imports nothing of the gateway. Counts its window by arrival or by end of answer, and notes each
-call that does not fit: there must be none.
+call that does not fit: there must be none. All accounts' calls stand in one append-only record.
 """
 
 import json
@@ -50,6 +50,7 @@ class Visit:
     """One call, from the first byte sent. Times are the world's seconds."""
 
     number: int
+    account: str
     kind: str
     task: str | None
     sent: float
@@ -82,24 +83,31 @@ class Answer:
 class Provider:
     """`by`: whether its window counts a call when it arrives or when its answer has ended."""
 
+    name: str
     chance: Random
     now: Callable[[], float]
     requests: int
     period: float
     concurrent: int
     by: str
-    visits: list[Visit] = field(default_factory=list)
+    models: frozenset[str]
+    interval: float
+    """Least seconds between two polls of one video."""
+    visits: list[Visit]
+    """The record of all accounts."""
+    began: Callable[[str], None]
+    """Told the kind of each call as it begins."""
+    ids: str = "task"
+    """What the ids of its tasks begin with: perhaps as another account's do."""
+    fast: bool = False
+    """Whether videos take a minute instead of minutes."""
     tasks: dict[str, Task] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     """Limits that were broken, in words."""
-    fast: bool = False
-    """Whether videos take a minute instead of minutes."""
-    began: Callable[[str], None] = lambda _kind: None
-    """Told the kind of each call as it begins."""
 
     def visit(self, kind: str, task: str | None, fault: str | None) -> Visit:
         """Somebody begins to call."""
-        visit = Visit(len(self.visits) + 1, kind, task, self.now(), fault)
+        visit = Visit(len(self.visits) + 1, self.name, kind, task, self.now(), fault)
         self.visits.append(visit)
         self.began(kind)
         return visit
@@ -126,6 +134,8 @@ class Provider:
     def cut_all(self, chance: Random) -> None:
         """The caller's machine is gone: its connections end, what was on the way may arrive."""
         for visit in self.visits:
+            if visit.account != self.name:
+                continue
             on_its_way = visit.arrived is None and visit.ended is None
             if on_its_way and visit.prompt and visit.fault is None and chance.random() < 0.5:
                 self.arrive(visit)
@@ -152,7 +162,7 @@ class Provider:
         most = chance.choices((3_000, 300_000, 2_000_000), (90, 8, 2))[0]
         filling = chance.randbytes(chance.randint(100, most))
         task = Task(
-            id=f"task_{len(self.tasks) + 1}",
+            id=f"{self.ids}_{len(self.tasks) + 1}",
             prompt=prompt,
             created=now,
             ends=now + lasts,

@@ -20,29 +20,22 @@ from random import Random
 from typing import Any
 
 from gateway.app import Gateway
-from gateway.config import (
-    AccountSettings,
-    Auth,
-    Content,
-    Polling,
-    Server,
-    Settings,
-)
+from gateway.config import AccountSettings, Auth, Content, Polling, Requests, Server, Settings
 from gateway.errors import StartError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key
 from gateway.ledger.database import FILE
-from gateway.ledger.knock import Door
 from gateway.ledger.ledger import commit_beside
 from gateway.upstream.client import Upstream
 
+from .accounts import MODELS, plan_accounts
 from .callers import Callers, Wish
-from .faults import plan
 from .loop import Crash, VirtualLoop
-from .machine import ForgetfulDisk, Machine, MachineClock
-from .network import HOST, KEY, OTHER_HOST, Network
+from .machine import ForgetfulDisk, Machine, MachineClock, QuietDoor
+from .network import Network
+from .operator import OWNER, Operator
 from .oracles import judge
-from .upstream import MAX_WAIT, TASK_LIFE, TRUSTED, Provider
+from .upstream import MAX_WAIT, TASK_LIFE, TRUSTED, Visit
 
 BEGINS = 1_800_000_000.0
 """World time at the start, in Unix seconds."""
@@ -61,7 +54,7 @@ class Verdict:
     broken: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
-    """How often each fault was met, by kind of call."""
+    """How often each fault was met, by kind of call, and what the operator did."""
 
 
 class World:
@@ -89,19 +82,12 @@ class World:
         self.crashes: list[float] = []
         self.stops: list[tuple[float, float]] = []
         self.power_cuts = self.pauses = 0
-        self.by = chance.choice(("arrival", "end"))
-        self.requests = chance.choice((3, 4, 6, 10))
-        self.concurrent = chance.randint(2, 5)
         self.machine = Machine(self.now)
         self.machine.boot()
-        self.provider = Provider(
-            Random(f"upstream {seed}"), self.now, self.requests, 60.0, self.concurrent, self.by,
-            fast=chance.random() < 0.3,
-        )  # fmt: skip
-        self.provider.began = self._call_began
+        self.visits: list[Visit] = []
+        self.accounts = plan_accounts(seed, hours, self.now, self.visits, self._call_began)
         self._crash_at: str | None = None
         self._submit_began = asyncio.Event()
-        self.faults = plan(Random(f"faults {seed}"), BEGINS, hours)
         self._slowest_disk = chance.choice((0.05, 0.05, 3.0))
         self.leaks: list[str] = []
         key = new_key()
@@ -111,8 +97,12 @@ class World:
         self._root = folder / "life-0"
         self._root.mkdir(parents=True)
         shutil.copy(ledger, self._root / FILE)
-        added = add_key("alice", "key_1", digest(key), BEGINS)
+        added = add_key(OWNER, "key_1", digest(key), BEGINS)
         commit_beside(self._root, added, BEGINS)
+        self.operator = Operator(
+            Random(f"operator {seed}"), self.now, self.machine.read_boot, self._ends,
+            self.accounts, self.visits, self.callers, lambda what: log(f"{self._hour()} {what}"),
+        )  # fmt: skip
         self.lives = 0
 
     def now(self) -> float:
@@ -125,26 +115,29 @@ class World:
         while self.now() < self._ends + DRAIN and not self._live():
             pass
         verdict = Verdict(self.seed, (self.now() - BEGINS) / 3600)
-        verdict.broken = [*self.provider.broken, *self.leaks, *self.callers.broken, *judge(self)]
+        verdict.broken = [line for account in self.accounts for line in account.provider.broken]
+        verdict.broken += [*self.leaks, *self.callers.broken, *self.operator.broken, *judge(self)]
         told = self.callers.told
-        for visit in self.provider.visits:
+        told.update("".join(self.operator.done).encode())
+        for visit in self.visits:
             told.update(repr(visit).encode())
         verdict.digest = sha256(told.digest()).hexdigest()[:16]
         verdict.faults = Counter(
-            f"{visit.kind} {visit.fault}"
-            for visit in self.provider.visits
-            if visit.fault and visit.met
+            f"{visit.kind} {visit.fault}" for visit in self.visits if visit.fault and visit.met
         )
+        verdict.faults.update({f"operator {a}": n for a, n in self.operator.acts.items()})
         wishes = self.callers.wishes
         verdict.figures = {
             "jobs": sum(wish.id is not None for wish in wishes),
             "completed": sum(wish.status == "completed" for wish in wishes),
-            "calls": len(self.provider.visits),
-            "faulty": sum(visit.fault is not None for visit in self.provider.visits),
+            "accounts": len(self.accounts),
+            "calls": len(self.visits),
+            "faulty": sum(visit.fault is not None for visit in self.visits),
             "crashes": len(self.crashes),
             "power cuts": self.power_cuts,
             "stops": len(self.stops),
             "pauses": self.pauses,
+            "by hand": len(self.operator.done),
         }
         return verdict
 
@@ -171,7 +164,8 @@ class World:
         self._last, self._loop = self.now(), None
         power_cut = crashed and self.chance.random() < 0.4
         if crashed:
-            self.provider.cut_all(self.chance)
+            for account in self.accounts:
+                account.provider.cut_all(self.chance)
             self._log(f"{self._hour()} {'power cut' if power_cut else 'kill -9'}")
         if done:
             return True
@@ -185,6 +179,8 @@ class World:
             self.power_cuts += 1
             self.machine.boot()
             self._disk = None
+        self.operator.folder = self._root
+        self.operator.work_while_none_runs()
         return False
 
     async def _lead_a_life(self, keep: list[Gateway]) -> bool:
@@ -193,7 +189,8 @@ class World:
         if chance.random() < 0.2:
             self._loop.fuse = chance.randint(1, 300)  # type: ignore[union-attr]
         fatal = asyncio.Event()
-        gateway = self._build(lambda _error: fatal.set())
+        door = QuietDoor(self._root)
+        gateway = self._build(lambda _error: fatal.set(), door)
         keep.append(gateway)
         told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -205,13 +202,19 @@ class World:
             raise AssertionError("it did not start")
         self._log(f"{self._hour()} ready")
         work = [asyncio.create_task(each) for each in self.callers.live(gateway.app)]
+
+        def follow(wish: Wish) -> None:
+            work.append(asyncio.create_task(self.callers.pursue(gateway.app, wish)))
+
+        self.operator.folder = self._root
+        work.append(asyncio.create_task(self.operator.work(follow, door.ring)))
         fate = asyncio.create_task(self._fate())
         over = asyncio.create_task(self._until_over())
         ill = asyncio.create_task(fatal.wait())
         await asyncio.wait((fate, over, ill), return_when=asyncio.FIRST_COMPLETED)
         for task in work:
             if task.done() and (error := task.exception()):
-                self.callers.broken.append(f"a caller failed: {error!r}")
+                self.callers.broken.append(f"a caller, or the operator, failed: {error!r}")
         done = over.done()
         if done:
             await self.callers.check(gateway.app)
@@ -277,20 +280,16 @@ class World:
             if self.now() > self._ends and all(wish.is_over for wish in self.callers.wishes):
                 return
 
-    def _build(self, on_fatal: Callable[[BaseException], None]) -> Gateway:
-        account = AccountSettings(
-            base_url=f"https://{HOST}",
-            requests=self.requests,
-            concurrent=self.concurrent,
-            content_hosts=[OTHER_HOST],
-        )
+    def _build(self, on_fatal: Callable[[BaseException], None], door: QuietDoor) -> Gateway:
         settings = Settings(
             server=Server(data_dir=self._root),
             auth=Auth(),
-            accounts=[account],
+            accounts=[account.settings for account in self.accounts],
             polling=Polling(max_wait=MAX_WAIT, task_life=TASK_LIFE),
             content=Content(upstream_ttl=TRUSTED),
+            requests=Requests(models=[*MODELS]),
         )
+        accounts = {account.name: account for account in self.accounts}
 
         def make_disk(broken: Callable[[OSError], None]) -> ForgetfulDisk:
             disk = ForgetfulDisk(self.chance, self.machine.faults, broken)
@@ -298,25 +297,24 @@ class World:
             self._disk = disk
             return disk
 
-        def make_upstream(*args: Any) -> Upstream:
-            return Upstream(
-                *args, transport=Network(self.provider, self.faults, self.chance, self.leaks)
-            )
+        def make_upstream(account: AccountSettings, *args: Any) -> Upstream:
+            network = Network(accounts[account.name], self.chance, self.leaks)
+            return Upstream(account, *args, transport=network)
 
         return Gateway(
             settings,
-            {account.name: KEY},
+            {name: account.key for name, account in accounts.items()},
             self.machine.read_boot(),
             on_fatal,
             make_clock=lambda offset: MachineClock(self.machine, offset),
             make_disk=make_disk,
-            make_door=Door,  # nobody knocks
+            make_door=lambda _data: door,
             make_upstream=make_upstream,
         )
 
     def _wishes(self, hours: float) -> Any:
         chance = Random(f"wishes {self.seed}")
-        rate = chance.choice((2, 5, 10, 30))
+        rate = min(40, chance.choice((2, 5, 10, 30)) * len(self.accounts))
         at, number = BEGINS, 0
         while (at := at + chance.expovariate(rate / 3600)) < BEGINS + hours * 3600:
             number += 1
@@ -327,6 +325,7 @@ class World:
                 f"{chance.choices(('wish', 'pictured'), (4, 1))[0]} {number} of seed {self.seed}",
                 at,
                 repeats=chance.random() < 0.9,
+                model=chance.choices(MODELS, (3, 1))[0],
                 resubmit=chance.random() < 0.1,
                 delete_after=after if deletes else None,
             )
