@@ -2,7 +2,7 @@
 
 SQLite's files are taken as they lie: a crash comes between steps of the loop, never inside a
 commit, and with `synchronous = FULL` (which the ledger reads back at each opening) what is
-committed is durable.
+committed is durable. While the disk is full they don't grow.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+
+from sqlalchemy import Connection, Engine, event
 
 from gateway.clock import Boot, Clock
 from gateway.content.disk import Disk
@@ -183,6 +185,15 @@ class MachineClock(Clock):
 
     def wall(self) -> float:
         return self._machine.wall()
+
+
+def limit_ledger(engine: Engine, is_full: Callable[[], bool]) -> None:
+    """Let SQLite find no room for a page more, in each transaction while the disk is full."""
+
+    def limit(conn: Connection) -> None:
+        conn.exec_driver_sql(f"PRAGMA max_page_count = {1 if is_full() else 2**32 - 2}")
+
+    event.listen(engine, "begin", limit)
 
 
 class QuietDoor(Door):

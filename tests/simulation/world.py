@@ -31,7 +31,7 @@ from gateway.upstream.client import Upstream
 from .accounts import MODELS, plan_accounts
 from .callers import Callers, Wish
 from .loop import Crash, VirtualLoop
-from .machine import ForgetfulDisk, Machine, MachineClock, QuietDoor
+from .machine import ForgetfulDisk, Machine, MachineClock, QuietDoor, limit_ledger
 from .network import Network
 from .operator import OWNER, Operator
 from .oracles import judge
@@ -192,6 +192,8 @@ class World:
         door = QuietDoor(self._root)
         gateway = self._build(lambda _error: fatal.set(), door)
         keep.append(gateway)
+        ready = False  # a start waits for room in the ledger, and room comes by chance later
+        limit_ledger(gateway.ledger._engine, lambda: ready and self.machine.faults.full)
         told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -201,6 +203,7 @@ class World:
             await server
             raise AssertionError("it did not start")
         self._log(f"{self._hour()} ready")
+        ready = True
         work = [asyncio.create_task(each) for each in self.callers.live(gateway.app)]
 
         def follow(wish: Wish) -> None:
@@ -238,6 +241,9 @@ class World:
             if self.now() > self._ends:
                 machine.faults.full, machine.faults.fails = False, 0.0
                 await asyncio.sleep(DRAIN * 10)
+            if machine.faults.full and chance.random() < 0.5:
+                machine.faults.full = False
+                continue
             match chance.choice(("crash",) * 5 + ("stop", "pause", "clock", "full", "io", "sync")):
                 case "crash":
                     self._crash_at = chance.choice(("submit", "poll", "download", "now"))
@@ -251,7 +257,7 @@ class World:
                 case "clock":
                     machine.wall_error += chance.choice((-1, 1)) * 10 ** chance.uniform(0, 6)
                 case "full":
-                    machine.faults.full = not machine.faults.full
+                    machine.faults.full = True
                 case "io":
                     machine.faults.fails = chance.choice((0.0, 0.0, 0.1, 0.5))
                 case "sync":
