@@ -24,6 +24,7 @@ from gateway.ledger.transitions import (
     write_account,
 )
 from gateway.policy.retry import resumed
+from gateway.policy.verdicts import MOST_REQUEUES
 
 NOT_REFUSED = (
     "submission_outcome_unknown",
@@ -54,7 +55,9 @@ def adopt(
     """A task that runs upstream becomes a job of the caller called so: polled and fetched like any
     other. It takes a slot, over the count if need be; submits wait then.
 
-    `job` holds its id, its upstream id, and what is told of it where no failed job `of` says it.
+    `job` holds its id, its upstream id, and what is told of it where no failed job `of` says it. If
+    the task fails for a passing reason it is sent anew, like any other: but not where nobody knows
+    what was asked for.
     """
     jobs, callers = schema.jobs, schema.callers
     owner = conn.execute(select(callers.c.id).where(callers.c.name == caller)).scalar()
@@ -75,6 +78,7 @@ def adopt(
         if old.caller != owner:
             raise Refused(f"{of} is not a video of {caller}")
         job = replace(job, model=old.model, size=old.size, seconds=old.seconds, prompt=old.prompt)
+        job = replace(job, input_sha256=old.input_sha256, input_type=old.input_type)
     now = moment(conn, boot)
     job = replace(
         job,
@@ -85,6 +89,7 @@ def adopt(
         accepted=now,
         submitted=now,
         polled=0.0,  # long ago: its first poll is due at once
+        requeues=0 if job.prompt and _has_input(conn, job) else MOST_REQUEUES,
     )
     return _insert(conn, job, old)
 
@@ -106,10 +111,8 @@ def resubmit(
         raise Refused(f"no account serves the model of {old_id} any more: {old.model}")
     if not old.prompt:
         raise Refused(f"the prompt of {old_id} is no longer kept")
-    if old.input_type is not None:
-        found = conn.exec_driver_sql(INPUT_NEEDED, (old.input_sha256,)).first()
-        if old.input_sha256 is None or found is None:
-            raise Refused(f"the input image of {old_id} is no longer kept")
+    if not _has_input(conn, old):
+        raise Refused(f"the input image of {old_id} is no longer kept")
     job = Job(
         id=job_id,
         caller=old.caller,
@@ -137,6 +140,14 @@ def pause_account(conn: Connection, name: str, paused: bool) -> Change:
     after = replace(before, paused=True) if paused else resumed(before)
     after = write_account(conn, after)
     return Change(accounts=(after,), events=(AccountChanged(before, after),))
+
+
+def _has_input(conn: Connection, job: Job) -> bool:
+    """Whether the input image that a job came with, if it did, is still kept."""
+    if job.input_type is None:
+        return True
+    found = conn.exec_driver_sql(INPUT_NEEDED, (job.input_sha256,)).first()
+    return job.input_sha256 is not None and found is not None
 
 
 def _failed(conn: Connection, job_id: str) -> Job:

@@ -161,6 +161,29 @@ class TestJobs:
         assert line.strip().endswith(f"is, or was, the task of {new}")
         assert submits_by_prompt(upstream.state.record) == {"sandbox:lost": 1}
 
+    async def test_an_adopted_task_that_fails_in_passing_is_sent_anew_as_it_was_asked_for(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        prompt, image = "sandbox:lost sandbox:overload", picture(size=(1280, 720))
+        video = await caller.create(prompt, image=image)
+        await caller.finished(video)
+        assert operate("accounts", "pause", "default").status == 0
+        (task,) = upstream.state.tasks
+        new = operate("jobs", "adopt", task, "--caller", "alice", "--of", video).out.strip()
+        await until(lambda: house.job(new).state == "queued")
+        again, asked = house.job(new), house.job(video)
+        assert (again.prompt, again.input_sha256) == (prompt, asked.input_sha256)
+        assert again.input_type == "image/png"
+
+    async def test_an_adopted_task_of_which_nobody_knows_what_it_is_is_not_sent_anew(
+        self, operate: Operate, upstream, house: House, caller
+    ) -> None:
+        await caller.finished(await caller.create("sandbox:lost sandbox:overload"))
+        (task,) = upstream.state.tasks
+        new = operate("jobs", "adopt", task, "--caller", "alice").out.strip()
+        assert (await caller.finished(new))["error"]["code"] == "overloaded"
+        assert len(upstream.state.tasks) == 1
+
     async def test_an_adopted_task_takes_a_slot_over_the_count(
         self, operate: Operate, make_upstream, make_gateway, make_caller
     ) -> None:
