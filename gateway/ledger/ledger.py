@@ -4,6 +4,7 @@ happens.
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -54,6 +55,10 @@ class Ledger:
         self.seen = 0
         """The last line of the outbox that this process has taken in."""
         self._version = -1
+        self._overtaken: set[str] = set()
+        """Jobs that another process changed lately: a commit of ours that memory does not show yet
+        may hold an older row.
+        """
 
     @classmethod
     def open(
@@ -164,11 +169,20 @@ class Ledger:
         return self.live.key(digest)
 
     def _publish(self, change: Change) -> None:
+        if self._overtaken:
+            change = replace(change, jobs=tuple(map(self._newest, change.jobs)))
         self.live.apply(change)
         for event in change.events:
             for listener in self._listeners:
                 listener(event)
         self._wake(change)
+
+    def _newest(self, job: Job) -> Job:
+        """A job of a commit of ours as it now stands: another process may have changed it since."""
+        if job.id not in self._overtaken:
+            return job
+        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
+        return job if row is None else read_job(row)
 
     def _kept(self, where: str, values: tuple[float, int]) -> list[Job]:
         sql = f"""
@@ -189,7 +203,10 @@ class Ledger:
         foreign = self._reader.execute(sql, (since, self._me)).fetchall()
         if first or any(row["type"].startswith("key.") for row in foreign):
             self.live.load_keys(read_keys(self._reader))
+        if self._writer is None or not self._writer.is_working:
+            self._overtaken.clear()
         for job_id in {row["subject"] for row in foreign if row["type"].startswith("job.")}:
+            self._overtaken.add(job_id)
             self.refresh(job_id)
         for name in {row["subject"] for row in foreign if row["type"].startswith("account.")}:
             self._see_account(name)

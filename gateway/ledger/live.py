@@ -154,9 +154,6 @@ class Live:
         for event in change.events:
             if isinstance(event, JobMoved):
                 self.history.take(event)
-                if event.before is not None:
-                    self.counts[event.before] -= 1
-                self.counts[event.job.state] += 1
         for key in change.keys:
             self._keys[key.digest] = key
 
@@ -189,6 +186,10 @@ class Live:
     def _place(self, job: Job) -> None:
         """Put a job where its state says, and take it from where it was."""
         before = self.jobs.pop(job.id, None)
+        if before is not None:
+            self.counts[before.state] -= 1
+        if before is not None or job.state not in TERMINAL:  # else it was counted when it ended
+            self.counts[job.state] += 1
         if before is not None and before.state is job.state is State.QUEUED:
             self.jobs[job.id] = job
             self.line.update(job)

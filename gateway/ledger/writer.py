@@ -69,6 +69,11 @@ class Writer:
             self._working = loop.create_task(self._work())
         return await asyncio.shield(work.done)
 
+    @property
+    def is_working(self) -> bool:
+        """Whether something is committed that was not handed back yet, or about to be."""
+        return self._working is not None
+
     async def close(self) -> None:
         """Commit what waits and end the thread."""
         if self._closed:

@@ -10,7 +10,7 @@ import pytest
 from gateway.job import Kind, State
 from gateway.ledger.ledger import Ledger, commit_beside
 from gateway.ledger.operator import pause_account
-from gateway.ledger.transitions import settle
+from gateway.ledger.transitions import purge, settle
 
 from .bench import ACCOUNT, WALL, accepted, ended_unknown, moved, reserve_submit, reserved
 from .conftest import MakeLedger
@@ -171,3 +171,24 @@ async def test_videos_of_all_accounts_may_need_room(open_ledger: MakeLedger) -> 
         await accepted(ledger, number, state=State.RUNNING, account=account)
     await accepted(ledger, 3)
     assert ledger.live.unfinished() == 3
+
+
+async def test_what_another_process_wrote_since_outlasts_a_commit_of_ours_that_is_shown_late(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await accepted(ledger)
+    writer = ledger._writer
+    assert writer is not None
+    hand_back = writer._hand_back
+
+    def meanwhile(group: list[Any]) -> None:
+        monkeypatch.undo()
+        commit_beside(tmp_path, purge("alice", WALL), WALL)
+        ledger.catch_up()
+        hand_back(group)
+
+    monkeypatch.setattr(writer, "_hand_back", meanwhile)
+    await reserve_submit(ledger, job)
+    assert ledger.live.jobs[job.id].deleted_at == WALL
+    counted = {state: number for state, number in ledger.live.counts.items() if number}
+    assert counted == {State.SUBMITTING: 1}
