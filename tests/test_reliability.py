@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from simulation.faults import EPISODES, OF
+from simulation.operator import ACTS
 
 from gateway.failpoint import POINTS
 
@@ -67,7 +68,7 @@ def test_what_shows_it_is_there(row: list[str]) -> None:
         assert (ROOT / path).is_file(), test
         assert name in names_in(ROOT / path), test
     assert [point for point in named(row[3], "kills") if point not in POINTS] == []
-    faults = {fault for kind in OF.values() for fault in kind} | {*EPISODES} | fates()
+    faults = {fault for kind in OF.values() for fault in kind} | {*EPISODES, *ACTS} | fates()
     assert [fault for fault in named(row[3], "simulation") if fault not in faults] == []
     shown = re.findall(r"`([^`]+)`", row[3])
     assert len(shown) == sum(len(named(row[3], kind)) for kind in ("test", "kills", "simulation"))

@@ -7,6 +7,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 
@@ -16,8 +17,6 @@ class Mutant:
 
     module: str
     changes: tuple[tuple[str, str], ...]
-    seed: int
-    """One that finds it, so that a test need not look for long."""
 
     def source(self, source: str) -> str:
         """The broken source."""
@@ -28,8 +27,8 @@ class Mutant:
         return source
 
 
-def _mutant(module: str, *changes: tuple[str, str], seed: int = 1) -> Mutant:
-    return Mutant(f"gateway.{module}", changes, seed)
+def _mutant(module: str, *changes: tuple[str, str]) -> Mutant:
+    return Mutant(f"gateway.{module}", changes)
 
 
 MUTANTS = {
@@ -39,111 +38,126 @@ MUTANTS = {
             "return math.inf if place.ended is None else",
             "return -math.inf if place.ended is None else",
         ),
-        seed=2,
     ),
     "forget the stamps at restart": _mutant(
         "ledger.restart",
         ("recent = calls.c.touched & (calls.c.ended.is_(None) | ended_lately)",
          "recent = calls.c.touched & calls.c.ended.is_(None)"),
-        seed=6,
     ),
     "forget the period after another boot": _mutant(
         "ledger.restart", ("start + windows.get(name, 0.0)", "start"),
-        seed=21,
     ),
     "retry a read timeout": _mutant(
         "upstream.client",
         ("verdict = Verdict.UNKNOWN if body.ended else Verdict.CUT_OFF",
          "verdict = Verdict.CUT_OFF"),
-        seed=11,
     ),
     "send again what was being sent at a crash": _mutant(
         "engine.recovery",
         ("lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED",
          "lost = Verdict.INTERRUPTED if call.kind is not Kind.SUBMIT else Verdict.CUT_OFF"),
-        seed=3,
     ),
     "say completed before the fsync": _mutant(
         "content.part", ("        self._disk.sync(self.path)\n", ""),
-        seed=1,
     ),
     "forget the fsync of a folder": _mutant(
         "content.disk", ("        self.sync(target.parent)\n", ""),
-        seed=1,
     ),
     "drop the state guard": _mutant(
         "ledger.statements",
         ('jobs.c.state == bindparam("this_state")', 'bindparam("this_state").is_not(None)'),
-        seed=38,
     ),
     "free a place when the answer begins": _mutant(
         "policy.window",
         ("return math.inf if place.ended is None else _add(place.ended, rule.period, rule.guard)",
          "return _add(place.reserved, rule.period, rule.guard)"),
-        seed=2,
     ),
     "forget the guard": _mutant(
         "policy.window",
         ("_add(place.ended, rule.period, rule.guard)", "place.ended + rule.period"),
-        seed=2,
     ),
     "cut a POST at a stop": _mutant(
         "app",
         ("left = max(0.1, self._grace_ends - self.clock.now())", "left = 0.1"),
-        seed=6,
     ),
     "accept nothing": _mutant(
         "api.videos",
         ("        repeat = _repeat(request)\n        async",
          '        raise RequestError(503, "No.", code="no")\n        async'),
-        seed=1,
     ),
     "free an image too early": _mutant(
         "ledger.operator",
         ("state NOT IN (", "state IN ('queued') AND state NOT IN ("),
-        seed=1,
     ),
     "trust the wall clock": _mutant(
         "clock", ("return self.since_boot() + self._offset", "return self.wall()"),
-        seed=4,
     ),
     "trust any answer": _mutant(
         "upstream.dialects",
         ('        return Outcome(Verdict.UNKNOWN, f"{answer.status} without an id")',
          '        return Outcome(Verdict.UNAVAILABLE, f"{answer.status} without an id")'),
-        seed=6,
     ),
     "submit in doubt": _mutant(
         "policy.dispatch", ("        and view.account.doubt is None\n", ""),
-        seed=1,
     ),
     "give a ghost's slot back at once": _mutant(
         "policy.verdicts", ("return now + rule.max_wait if unknown else None", "return None"),
-        seed=10,
     ),
     "follow any redirect": _mutant(
         "upstream.client",
         ('return url.scheme == "https" and url.host in self._content_hosts and not ours',
          "return True"),
-        seed=4,
     ),
     "store what came": _mutant(
         "upstream.client",
         ("            if total is not None and sink.offset != total:",
          "            if False and total is not None:"),
-        seed=6,
     ),
     "let an outage end a job": _mutant(
         "policy.verdicts",
         ("ttl if outcome.verdict is Verdict.ABSENT else ttl + LONGEST_OUTAGE", "ttl"),
-        seed=10,
     ),
     "poll when it pleases": _mutant(
         "policy.polling", ("rule.interval * (2 if overdue else 1)", "rule.interval / 2"),
-        seed=1,
+    ),
+    "submit over a paused account": _mutant(
+        "policy.dispatch",
+        ("        and view.account.doubt is None\n        and not view.account.paused\n",
+         "        and view.account.doubt is None\n"),
+    ),
+    "give a job to whichever account": _mutant(
+        "ledger.line",
+        ("for model in models if self._due.get(model)]",
+         "for model in self._due if self._due[model]]"),
+    ),
+    "ask another account for a task": _mutant(
+        "ledger.live",
+        ("            self.books[job.account].tasks[job.id] = job",
+         "            self.books[max(self.books)].tasks[job.id] = job"),
+    ),
+    "count all accounts' calls as one's": _mutant(
+        "engine.dispatcher",
+        ("book = live.books[self._name]", "book = live.books[min(live.books)]"),
+    ),
+    "adopt a task twice": _mutant(
+        "ledger.operator",
+        ("(select(jobs.c.id).where(of_a_job), select(calls.c.job_id).where(of_a_call))", "()"),
+    ),
+    "send anew what has not failed": _mutant(
+        "ledger.operator", ("if job.state is not State.FAILED:", "if False:"),
+    ),
+    "forget a call whose end the ledger has no room for": _mutant(
+        "engine.calls",
+        ("call=call.id)\n                await self._clock.sleep(1)",
+         "call=call.id)\n                return"),
     ),
 }  # fmt: skip
 """What a tired evening might make of it, by name."""
+
+SEEDS = Path(__file__).with_name("seeds.json")
+"""For each broken version a seed that finds it, so that a test need not look for long.
+`python -m tests.simulation.hunt` writes it.
+"""
 
 
 def put_in_place(mutant: Mutant) -> None:

@@ -26,8 +26,10 @@ from .upstream import Task, Visit
 
 OWNER = "alice"
 
-ACTS = ("pause", "resume", "resubmit", "adopt", "steal")
-"""What it does. To steal is to adopt a task that is somebody's already."""
+ACTS = ("pause account", "resume account", "resubmit", "adopt", "steal")
+"""What it does. To steal is to adopt a task that is somebody's already, or to have a video sent
+anew that has not failed.
+"""
 
 SEEN_WITHIN = 90.0
 """Seconds after which a running server has seen a change, though nobody knocked."""
@@ -93,17 +95,19 @@ class Operator:
     def _act(self, follow: Callable[[Wish], None]) -> None:
         account = self.chance.choice(self.accounts).name
         match self.chance.choice(ACTS):
-            case "pause" if not any(hold.account == account for hold in self._open()):
-                self._commit("pause", account, pause_account(account, paused=True))
+            case "pause account" if not any(hold.account == account for hold in self._open()):
+                self._commit("pause account", account, pause_account(account, paused=True))
                 self.holds.append(Hold(account))
-            case "resume":
+            case "resume account":
                 self._resume(account)
             case "resubmit":
                 self._resubmit(follow)
             case "adopt":
                 self._adopt(follow)
-            case "steal":
+            case "steal" if self.chance.random() < 0.5:
                 self._adopt_what_is_known()
+            case "steal":
+                self._resubmit_what_is_done()
 
     def _resume_all(self) -> None:
         for account in self.accounts:
@@ -113,7 +117,7 @@ class Operator:
         for hold in self._open():
             if hold.account == account:
                 hold.ends = self.now()
-        self._commit("resume", account, pause_account(account, paused=False))
+        self._commit("resume account", account, pause_account(account, paused=False))
 
     def _resubmit(self, follow: Callable[[Wish], None]) -> None:
         failed = [wish for wish in self._failed() if self._is_latest(wish)]
@@ -150,6 +154,15 @@ class Operator:
             change = adopt(_job(_new_id(), task), OWNER, account.name, None, self.read_boot())
             if self._commit("steal", f"{task.id} of {account.name}", change):
                 self.broken.append(f"{task.id} of {account.name} was adopted a second time")
+
+    def _resubmit_what_is_done(self) -> None:
+        """A video that is completed: it must be refused."""
+        done = [wish for wish in self.callers.wishes if wish.status == "completed"]
+        if done:
+            wish = self.chance.choice(done)
+            change = resubmit(_new_id(), wish.id or "", self.read_boot(), MODELS)
+            if self._commit("steal", wish.prompt, change):
+                self.broken.append(f"{wish.prompt}: completed, and sent anew")
 
     def _ghosts(self) -> Iterator[tuple[Wish, Account, Task]]:
         accounts = {account.name: account for account in self.accounts}

@@ -3,6 +3,7 @@
 python -m tests.simulation --hours 3000 --seeds 1000
 """
 
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .mutants import MUTANTS
+from .mutants import MUTANTS, SEEDS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,11 +44,12 @@ def test_nothing_that_must_hold_is_broken() -> None:
 @pytest.fixture(scope="module")
 def broken() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
     """A run of each broken version, a core each."""
+    seeds = json.loads(SEEDS.read_text())
     looking = ("--seeds", 60, "--hours", 180, "--until-broken", "--workers", 1)
     with ThreadPoolExecutor(os.cpu_count()) as cores:
         yield {
-            name: cores.submit(simulate, "--mutant", name, "--first", mutant.seed, *looking)
-            for name, mutant in MUTANTS.items()
+            name: cores.submit(simulate, "--mutant", name, "--first", seeds.get(name, 1), *looking)
+            for name in MUTANTS
         }
         cores.shutdown(cancel_futures=True)
 

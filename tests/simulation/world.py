@@ -11,7 +11,7 @@ import random
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,7 +25,7 @@ from gateway.errors import StartError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key
 from gateway.ledger.database import FILE
-from gateway.ledger.ledger import commit_beside
+from gateway.ledger.ledger import Ledger, commit_beside
 from gateway.upstream.client import Upstream
 
 from .accounts import MODELS, plan_accounts
@@ -221,6 +221,7 @@ class World:
         done = over.done()
         if done:
             await self.callers.check(gateway.app)
+            self.callers.broken += _miscounted(gateway.ledger)
         for task in (*work, fate, over, ill):
             task.cancel()
         await asyncio.gather(*work, fate, over, ill, return_exceptions=True)
@@ -340,6 +341,15 @@ class World:
 
     def _hour(self) -> str:
         return f"{(self.now() - BEGINS) / 3600:8.4f} h"
+
+
+def _miscounted(ledger: Ledger) -> Iterator[str]:
+    """Whether the figures of jobs tell of others than there are, all being over."""
+    rows = ledger._reader.execute("SELECT state, count(*) FROM jobs GROUP BY state")
+    there = dict(rows)
+    told = {state: number for state, number in ledger.live.counts.items() if number}
+    if told != there and not (ledger._writer and ledger._writer.is_working):
+        yield f"{told} are counted, and there are {there}"
 
 
 def run_seed(
