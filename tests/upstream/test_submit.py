@@ -108,8 +108,20 @@ class TestOnTheWire:
                 await upstream.submit(job(), None)
         assert [request.connection for request in server.seen] == [1, 2, 3]
 
-    async def test_it_is_sent_once_whatever_comes_back(self) -> None:
-        async with serving(http(500, REFUSED)) as server, calling(server.url) as upstream:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(http(500, REFUSED), id="an error"),
+            pytest.param(http(307, b"", "location: /v1/videos"), id="a redirect to itself"),
+            pytest.param(http(408, b"", "connection: close"), id="a wish to hear it again"),
+            pytest.param(reset, id="reset"),
+            pytest.param(then_close(b""), id="eof"),
+            pytest.param(then_close(ACCEPTED[:-10]), id="half an answer"),
+            pytest.param(then_hang(), id="nothing"),
+        ],
+    )
+    async def test_it_is_sent_once_whatever_comes_back(self, answer) -> None:
+        async with serving(answer) as server, calling(server.url, submit=0.3) as upstream:
             await upstream.submit(job(), None)
         assert len(server.seen) == 1
 
