@@ -2,19 +2,21 @@
 
 SQLite's files are taken as they lie: a crash comes between steps of the loop, never inside a
 commit, and with `synchronous = FULL` (which the ledger reads back at each opening) what is
-committed is durable. While the disk is full they don't grow.
+committed is durable. While the disk is full nothing is committed.
 """
 
 import asyncio
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from gateway.clock import Boot, Clock
 from gateway.content.disk import Disk
@@ -188,12 +190,18 @@ class MachineClock(Clock):
 
 
 def limit_ledger(engine: Engine, is_full: Callable[[], bool]) -> None:
-    """Let SQLite find no room for a page more, in each transaction while the disk is full."""
+    """Let each commit fail while the disk is full, as SQLite does: its log has no room, it rolls
+    back.
+    """
 
-    def limit(conn: Connection) -> None:
-        conn.exec_driver_sql(f"PRAGMA max_page_count = {1 if is_full() else 2**32 - 2}")
+    def fail(conn: Connection) -> None:
+        if is_full():
+            conn.exec_driver_sql("ROLLBACK")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorname = "SQLITE_FULL"
+            raise OperationalError("COMMIT", None, error)
 
-    event.listen(engine, "begin", limit)
+    event.listen(engine, "commit", fail)
 
 
 class QuietDoor(Door):

@@ -258,6 +258,7 @@ class World:
                 case "clock":
                     machine.wall_error += chance.choice((-1, 1)) * 10 ** chance.uniform(0, 6)
                 case "full":
+                    await self._until_a_submit_perhaps()
                     machine.faults.full = True
                 case "io":
                     machine.faults.fails = chance.choice((0.0, 0.0, 0.1, 0.5))
@@ -265,7 +266,9 @@ class World:
                     machine.faults.broken_sync = True
 
     async def _until_a_submit_perhaps(self) -> None:
-        """Half of all orderly stops come while a POST is under way, if there soon is one."""
+        """Half of all orderly stops, and of all times when the disk is full, begin while a POST is
+        under way, if there soon is one.
+        """
         if self.chance.random() < 0.5:
             self._submit_began = asyncio.Event()
             with suppress(TimeoutError):
