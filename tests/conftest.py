@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ settings.load_profile("steady")
 MakeUpstream = Callable[..., Awaitable[Running]]
 MakeGateway = Callable[..., Awaitable[House]]
 MakeCaller = Callable[..., Caller]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The hundreds of processes that tests start share what Python compiles, also where it may
+    leave nothing beside the code: else half of each start is spent on compiling.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        if sys.dont_write_bytecode:
+            patched.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patched.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
+        yield
 
 
 @pytest.fixture
