@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+from crashes.processes import free_port
 
 T = TypeVar("T")
 
@@ -41,12 +41,6 @@ async def until(probe: Callable[[], T | None], seconds: float = START_SECONDS) -
             return found
         await asyncio.sleep(0.02)
     raise AssertionError(f"it did not happen within {seconds} s")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @dataclass
