@@ -53,6 +53,7 @@ class Stack:
     guard: float = 0.15
     """Real seconds; must cover how late this machine lets the sandbox note an answer's end."""
     mode: str = "keys"
+    speed: float = SPEED
     latency: tuple[float, float] = (0.3, 1.5)
     sandbox_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
@@ -88,19 +89,19 @@ class Stack:
             mode = "{self.mode}"
             [[accounts]]
             base_url = "http://127.0.0.1:{self.sandbox_port}"
-            period = {60 / SPEED}
+            period = {60 / self.speed}
             guard = {self.guard}
             [polling]
-            interval = {30 / SPEED}
-            expected = {self.generation / SPEED}
-            max_wait = {600 / SPEED}
-            task_life = {3600 / SPEED}
+            interval = {30 / self.speed}
+            expected = {self.generation / self.speed}
+            max_wait = {600 / self.speed}
+            task_life = {3600 / self.speed}
         """)
 
     async def start_sandbox(self) -> None:
         low, high = self.latency
         self.sandbox = self._spawn(
-            "sandbox", "--port", self.sandbox_port, "--key", REAL_KEY, "--speed", SPEED,
+            "sandbox", "--port", self.sandbox_port, "--key", REAL_KEY, "--speed", self.speed,
             "--count", self.count, "--generation", self.generation, "--latency", low, high,
             "--fps", 1, log=self.folder / "sandbox.log",
         )  # fmt: skip
