@@ -28,7 +28,7 @@ REAL_KEY = "sk-real-upstream-key-4242424242"
 SPEED = 40.0
 """Seconds of the sandbox's clock in a real second."""
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 """A process that does not answer by then won't."""
 
 
@@ -98,6 +98,10 @@ class Stack:
             task_life = {3600 / self.speed}
         """)
 
+    async def start(self) -> None:
+        """Both, each of which starts without the other."""
+        await asyncio.gather(self.start_sandbox(), self.start_gateway())
+
     async def start_sandbox(self) -> None:
         low, high = self.latency
         self.sandbox = self._spawn(
@@ -166,6 +170,6 @@ class Stack:
             if process is not None and process.poll() not in (None, -signal.SIGKILL):
                 raise AssertionError(f"a process ended: {self.log.read_text()[-2000:]}")
         try:
-            return httpx.get(url, timeout=5).is_success
+            return httpx.get(url, timeout=5, verify=False).is_success  # reads no authorities
         except httpx.TransportError:
             return False

@@ -246,7 +246,8 @@ async def served(config: Path, upstream: Running) -> AsyncIterator[str]:
     def answers() -> bool:
         assert process.poll() is None, errors.read_text()
         try:
-            return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+            ready = httpx.get(f"{url}/readyz", trust_env=False, verify=False)
+            return ready.status_code == 200
         except httpx.TransportError:
             return False
 

@@ -31,15 +31,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("compatibility"), generation=20.0)
     stack.write_config()
     try:
-        asyncio.run(_start(stack))
+        asyncio.run(stack.start())
         yield stack
     finally:
         stack.stop()
-
-
-async def _start(stack: Stack) -> None:
-    await stack.start_sandbox()
-    await stack.start_gateway()
 
 
 @pytest.fixture(scope="session")
