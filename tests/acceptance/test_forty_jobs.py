@@ -23,7 +23,7 @@ pytestmark = [
 async def test_all_forty_are_delivered_and_no_limit_is_ever_broken(
     launch: Launch, join: Join, count: str, guard: float
 ) -> None:
-    stack = await launch(count=count, guard=guard, speed=80.0)
+    stack = await launch(count=count, guard=guard)
     callers = [join(stack, f"caller-{number}") for number in range(4)]
     wishes = [(one, f"{one.name} video {n}") for one in callers for n in range(10)]
 
