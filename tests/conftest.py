@@ -2,7 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,21 @@ settings.load_profile("steady")
 MakeUpstream = Callable[..., Awaitable[Running]]
 MakeGateway = Callable[..., Awaitable[House]]
 MakeCaller = Callable[..., Caller]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The hundreds of processes that tests start share what Python compiles, also where it may
+    leave nothing beside the code: else half of each start is spent on compiling. The first one
+    compiles all packages, which must not eat up a test's deadline.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        if sys.dont_write_bytecode:
+            patched.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patched.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
+            command = [sys.executable, "-m", "gateway", "--help"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        yield
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ alike.
 
 import asyncio
 import io
+import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -46,6 +48,15 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         while not (found := condition()):
             await asyncio.sleep(0.005)
         return found
+
+
+def held_open(name: str, pid: int | str = "self") -> int:
+    """How many files with `name` in theirs a process holds open."""
+    held = 0
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            held += name in os.readlink(each)
+    return held
 
 
 def settings_for(url: str, folder: Path, **sections: dict[str, Any]) -> Settings:

@@ -28,7 +28,7 @@ class Caller:
         return answer.parse().id
 
     async def fetch(self, video_id: str) -> str:
-        video = await self.client.videos.poll(video_id, poll_interval_ms=100)
+        video = await self.client.videos.poll(video_id, poll_interval_ms=300)
         assert video.status == "completed", video.error
         content = await self.client.videos.download_content(video_id)
         self.statuses.append(content.response.status_code)

@@ -29,8 +29,7 @@ async def launch(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Launch]:
         stack = Stack(tmp_path, **options)
         stacks.append(stack)
         stack.write_config()
-        await stack.start_sandbox()
-        await stack.start_gateway()
+        await stack.start()
         return stack
 
     yield start

@@ -23,7 +23,7 @@ def reached(stack: Stack, completed: int) -> Callable[[], bool]:
 
 
 async def test_nothing_is_lost_and_nothing_is_sent_twice(launch: Launch, join: Join) -> None:
-    stack = await launch()
+    stack = await launch(speed=80.0)
     callers = [join(stack, f"caller-{number}") for number in range(4)]
     wishes = [(one, f"{one.name} video {n}") for one in callers for n in range(10)]
     ids = await asyncio.gather(*(one.submit(prompt) for one, prompt in wishes))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from stage import mp4
+from stage import held_open, mp4
 from upstream.bench import Request, http, serving
 
 from .conftest import Launch
@@ -91,8 +91,7 @@ async def one_large_video(request: Request, writer: asyncio.StreamWriter) -> Non
 def videos_open(stack: Stack) -> int:
     """Downloads under way: each holds its file."""
     assert stack.gateway is not None
-    files = Path(f"/proc/{stack.gateway.pid}/fd")
-    return sum(".mp4" in os.readlink(each) for each in files.iterdir())
+    return held_open(".mp4", stack.gateway.pid)
 
 
 async def stalled(stack: Stack, video: str) -> socket.socket:

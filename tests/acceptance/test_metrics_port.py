@@ -4,8 +4,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from crashes.processes import free_port
 
-from .stack import Stack, free_port
+from .stack import Stack
 
 pytestmark = pytest.mark.anyio
 

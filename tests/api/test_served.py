@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-from stage import mp4, picture, until
+from stage import held_open, mp4, picture, until
 
 from .bench import complete
 from .served import Serve, Served
@@ -217,8 +217,4 @@ async def test_it_has_closed_its_files(served: Served) -> None:
     for asked in ("bytes=0-5", "bytes=9999999-", "nonsense"):
         await served.ask(served.head(f"GET /v1/videos/{video}/content", f"range: {asked}"))
 
-    def still_open() -> list[str]:
-        names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-        return [name for name in names if os.path.exists(name) and ".mp4" in os.readlink(name)]
-
-    await until(lambda: not still_open(), 5)
+    await until(lambda: not held_open(".mp4"), 5)

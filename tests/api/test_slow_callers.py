@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from stage import mp4, picture, until
+from stage import held_open, mp4, picture, until
 
 from gateway.api.connection import BAD_SPANS, bad_spans
 
@@ -213,10 +213,9 @@ class TestBody:
         assert status == 200
 
 
-def open_videos() -> list[str]:
+def open_videos() -> int:
     """Videos that this process holds open."""
-    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-    return [name for name in names if os.path.exists(name) and ".mp4" in os.readlink(name)]
+    return held_open(".mp4")
 
 
 class TestReader:
@@ -314,7 +313,7 @@ class TestTooManyConnections:
 
     async def test_whoever_comes_is_told_so_and_closed_at_once(self, served: Served) -> None:
         await self.fill(served)
-        before = len(sockets_here())
+        before = sockets_here()
         for _ in range(5):  # none of them says anything
             reader, writer = await served.connect()
             head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
@@ -323,7 +322,7 @@ class TestTooManyConnections:
             assert b"retry-after: " in head
             assert json.loads(body)["error"]["code"] == "too_many_connections"
             writer.transport.abort()
-            await until(lambda: len(sockets_here()) == before)
+            await until(lambda: sockets_here() == before)
 
     async def test_a_place_that_becomes_free_is_given_again(self, served: Served) -> None:
         first, _ = await self.fill(served)
@@ -339,7 +338,6 @@ class TestTooManyConnections:
             return False
 
 
-def sockets_here() -> list[str]:
+def sockets_here() -> int:
     """Sockets that this process holds open."""
-    names = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-    return [name for name in names if os.path.exists(name) and "socket:" in os.readlink(name)]
+    return held_open("socket:")

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from crashes.processes import free_port
 from stage import settings_for, until
 
 from gateway.cli.serve import Server, build_server
 
 
 async def start(folder: Path, grace: int) -> tuple[Server, "asyncio.Task[None]"]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    told = {"port": 0, "metrics_port": port, "grace": grace}
+    told = {"port": 0, "metrics_port": free_port(), "grace": grace}
     server = build_server(
         settings_for("http://upstream.invalid", folder, server=told), {"default": "sandbox-key"}
     )

@@ -4,15 +4,14 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from crashes.processes import free_port
 from stage import UPSTREAM_KEY, picture, until
 
 from gateway.cli import main
@@ -45,14 +44,6 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.toml"
     path.write_text(CONFIG.format(data=tmp_path / "data", url="http://upstream.invalid"))
     return path
-
-
-@contextmanager
-def socket_of_nobody() -> Iterator[int]:
-    """A port that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    yield port
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -234,7 +225,8 @@ async def served(config: Path, upstream: Running) -> AsyncIterator[str]:
     """A gateway that serves in a process of its own; its address."""
     config.write_text(CONFIG.format(data=config.parent / "data", url=upstream.url))
     errors = config.parent / "stderr"
-    with socket_of_nobody() as port, errors.open("wb") as log:
+    port = free_port()
+    with errors.open("wb") as log:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -254,7 +246,8 @@ async def served(config: Path, upstream: Running) -> AsyncIterator[str]:
     def answers() -> bool:
         assert process.poll() is None, errors.read_text()
         try:
-            return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+            ready = httpx.get(f"{url}/readyz", trust_env=False, verify=False)
+            return ready.status_code == 200
         except httpx.TransportError:
             return False
 
@@ -326,9 +319,7 @@ class TestCreate:
 
 
 def test_nobody_there(process: Command) -> None:
-    with socket_of_nobody() as port:
-        pass
-    done = process("create", "a cat", "--url", f"http://127.0.0.1:{port}")
+    done = process("create", "a cat", "--url", f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "can't be reached" in line

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +11,18 @@ import pytest
 from acceptance.stack import Stack
 from PIL import Image
 
-from .environments import CannotMake
+from .environments import CannotMake, make_all
 from .line import Loss
 from .visits import Sdk, Visit, Where
 
 See = Callable[..., Visit]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to make the clients' environments while tests before these mostly wait."""
+    wanted = any("see" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        threading.Thread(target=make_all).start()
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +31,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("compatibility"), generation=20.0)
     stack.write_config()
     try:
-        asyncio.run(_start(stack))
+        asyncio.run(stack.start())
         yield stack
     finally:
         stack.stop()
-
-
-async def _start(stack: Stack) -> None:
-    await stack.start_sandbox()
-    await stack.start_gateway()
 
 
 @pytest.fixture(scope="session")

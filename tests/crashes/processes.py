@@ -26,10 +26,18 @@ GUARD = 0.1
 """Real seconds."""
 
 
+_KEPT: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody listens on, and that nobody else is given as long as this process lives:
+    it stays bound, which leaves it to whoever names it.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    _KEPT.append(kept)
+    return int(kept.getsockname()[1])
 
 
 async def answers(url: str, process: Process | None = None) -> bool:

@@ -1,9 +1,8 @@
 """Several accounts, each with a server of its own: one queue feeds them all."""
 
-import socket
-
 import pytest
 from conftest import MakeCaller, MakeGateway, MakeUpstream
+from crashes.processes import free_port
 from stage import House, settings_for, until
 from upstream.bench import serving
 
@@ -102,8 +101,7 @@ async def test_an_account_that_backs_off_is_passed_over_and_comes_back_by_itself
     make_gateway: MakeGateway,
     make_caller: MakeCaller,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     accounts = {"a": {"base_url": f"http://127.0.0.1:{port}"}, "b": {"base_url": upstream.url}}
     house = await make_gateway("", accounts=accounts)
     caller = make_caller(house)

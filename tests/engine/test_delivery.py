@@ -3,9 +3,9 @@ another.
 """
 
 import hashlib
-import socket
 
 import pytest
+from crashes.processes import free_port
 from stage import SPEED, Caller, House, picture, until
 
 from gateway.ledger.callers import revoke_keys
@@ -155,8 +155,7 @@ class TestOutage:
     async def test_jobs_wait_for_an_upstream_that_is_down(
         self, make_upstream, make_gateway, make_caller
     ) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            port = listening.getsockname()[1]
+        port = free_port()
         house = await make_gateway(f"http://127.0.0.1:{port}")
         caller = make_caller(house)
         videos = [await caller.create(f"cat {number}") for number in range(3)]

@@ -43,8 +43,7 @@ class Target:
         stack.write_config()
         with stack.config.open("a") as config:
             config.write(LIMITS)
-        await stack.start_sandbox()
-        await stack.start_gateway()
+        await stack.start()
         self.key, other = (stack.create_key(name) for name in ("alice", "bob"))
         self.secrets += [self.key, other]
         self.mine, self.theirs = [await self._completed(key) for key in (self.key, other)]

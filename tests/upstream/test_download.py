@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from crashes.processes import free_port
 from stage import mp4
 
 from gateway.content.disk import Disk
@@ -23,7 +24,6 @@ from .bench import (
     then_close,
     then_hang,
 )
-from .test_submit import free_port
 
 VIDEO = mp4(bytes(range(256)) * 2000)
 OTHER = mp4(b"another" * 70_000)

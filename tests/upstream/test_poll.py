@@ -4,11 +4,11 @@ import asyncio
 import gzip
 
 import pytest
+from crashes.processes import free_port
 
 from gateway.outcome import Verdict
 
 from .bench import KEY, calling, http, reset, serving, then_close, then_hang
-from .test_submit import free_port
 
 VIDEO = http(200, {"id": "video_1", "status": "in_progress", "progress": 40})
 MISSING = {"error": {"message": "no such video", "type": "t", "param": None, "code": "c"}}

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import time
 
 import pytest
+from crashes.processes import free_port
 
 from gateway.outcome import Outcome, Verdict
 from gateway.upstream import client
@@ -39,11 +40,6 @@ def image(tmp_path: Path):
     path.write_bytes(bytes(range(256)) * 40)
     with path.open("rb") as file:
         yield file
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 class TestOnTheWire:
