@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from gateway.job import Look
-from gateway.policy.belief import Belief, Habit, believe
-from gateway.policy.polling import PRICE, PollingRule, Running, _cost, when_to_poll
+from gateway.policy.belief import Belief, Habit, Noise, believe
+from gateway.policy.polling import PRICE, Outlook, PollingRule, Running, when_to_poll
 
-HABIT = Habit(math.log(240.0), 0.15, 0.1)
+HABIT = Habit(math.log(240.0), 0.15, Noise(0.1))
 RULE = PollingRule(interval=30.0, expected=240.0, max_wait=600.0, task_life=3600.0)
 FIRST, LATER = Look(150.0, 62), Look(205.0, 85)
 BLUR = 0.05
@@ -64,7 +64,9 @@ def costs(row: int) -> Iterator[str]:
         polled = looks[-1].elapsed if looks else None
         video = Running("video", 0.0, polled, looks, HABIT)
         chosen = when_to_poll(video, RULE, 0.0)
-        cost = _cost(believe(HABIT, looks, BLUR), HABIT.noise, BLUR, RULE.interval, PRICE)
+        cost = Outlook(
+            believe(HABIT, looks, BLUR), HABIT.noise, BLUR, RULE.interval, PRICE * RULE.interval
+        ).cost
         start = max(FROM, looks[-1].elapsed + RULE.interval if looks else 0.0)
         points = [(start + step, cost(start + step)) for step in range(int(TO - start))]
         scale = 20.0  # seconds that the drawing is high
@@ -103,10 +105,7 @@ def text(row: int, x: float, y: float, words: str, colour: str) -> str:
 
 
 def _density(belief: Belief) -> list[tuple[float, float]]:
-    chances = [0.0, *(belief.chance(point) for point in belief.points)]
-    widths = [after - before for before, after in pairwise(belief.points)]
-    shares = [after - before for before, after in pairwise(chances)]
     return [
-        (at, share / width)
-        for at, share, width in zip(belief.points, shares, [widths[0], *widths], strict=True)
+        ((low + high) / 2, (belief.chance(high) - belief.chance(low)) / (high - low))
+        for low, high in pairwise(belief.edges)
     ]

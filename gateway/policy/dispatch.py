@@ -200,9 +200,8 @@ class _Polls:
         best = self._best[video.job_id]
         if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
             return best
-        if self._soonest > best + 1.0 or self._crowded(video):
-            since = math.ceil(self._soonest)  # so that it need not be worked out each moment
-            return when_to_poll(video, polling, view.latency, since, CROWDED_PRICE)
+        if self._soonest > best + polling.interval / 30 or self._crowded(video):
+            return when_to_poll(video, polling, view.latency, self._soonest, CROWDED_PRICE)
         return best
 
     def _is_last(self, video: Running, moment: float) -> bool:

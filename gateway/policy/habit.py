@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from gateway.job import Look
-from gateway.policy.belief import Habit, believe, likelihood
+from gateway.policy.belief import SILENT, Habit, Noise, believe, likelihood
 
 MOST_LESSONS = 40
 """How many finished videos of a kind are remembered."""
 
-NOISES = (0.1, 0.5, 1.5, 4.0, 12.0, math.inf)
-"""Standard deviations of progress, in points, among which the likeliest is chosen."""
+NOISES = (
+    *(Noise(0.1, even) for even in (0, 1, 2, 3, 5)),
+    *map(Noise, (0.5, 1.5, 4.0, 12.0)),
+    SILENT,
+)
+"""Those among which the likeliest is chosen."""
 
 _IMAGINED = 2
 """How many videos of `expected` seconds are taken as seen."""
@@ -25,8 +29,8 @@ _IMAGINED = 2
 _SPREAD = 0.5
 """Of the logarithm of the seconds, before anything is known."""
 
-_NOISE = 1.5
-"""Of the progress, in points, before anything is known."""
+_NOISE = Noise(1.5)
+"""Of the progress, before anything is known."""
 
 _LEAST_SPREAD = 0.03
 
@@ -99,7 +103,7 @@ def differs(one: Habit, other: Habit) -> bool:
     )
 
 
-def _fit(looks: Sequence[Look], least: float, most: float, noise: float) -> float:
+def _fit(looks: Sequence[Look], least: float, most: float, noise: Noise) -> float:
     """The logarithm of the likelihood of what was told, if any time from `least` to `most` is as
     likely as any other.
     """
@@ -109,8 +113,8 @@ def _fit(looks: Sequence[Look], least: float, most: float, noise: float) -> floa
         told = 1.0
         for look in looks:
             if look.progress is None:
-                told *= 1.0 if noise == math.inf else 0.2
-            elif noise == math.inf:
+                told *= 0.2 if noise.tells else 1.0
+            elif not noise.tells:
                 told *= 0.01
             else:
                 told *= likelihood(look, seconds, noise, _BLUR) + 1e-4

@@ -7,19 +7,23 @@ makes the next one better, so an early one may pay. `docs/polling.md` explains t
 """
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 from gateway.job import Look
-from gateway.policy.belief import Belief, Habit, believe, precision
+from gateway.policy.belief import Belief, Habit, Noise, believe, precision
+from gateway.policy.window import later
 
-PRICE = 1.4
-"""What a look costs beside its delay, in idle seconds of a slot: 4.6 calls a video, 240 s each."""
+PRICE = 0.053
+"""What a look that finds a video unfinished costs beside its delay, in intervals of an idle slot:
+4.6 calls a video, of 240 s each.
+"""
 
-CROWDED_PRICE = 10.0
+CROWDED_PRICE = 0.67
 """The same while a look would take a place that calls soon to come need."""
 
 _LEAST_DELAY = (
@@ -67,113 +71,132 @@ def may_poll(video: Running, rule: PollingRule) -> float:
     if video.polled is None:
         return video.submitted
     overdue = video.polled - video.submitted > rule.max_wait
-    return video.polled + rule.interval * (2 if overdue else 1)
+    return later(video.polled, rule.interval * (2 if overdue else 1))
 
 
 def when_to_poll(
     video: Running, rule: PollingRule, latency: float, since: float = 0.0, price: float = PRICE
 ) -> float:
     """The best moment of its next poll, not before `since`. `latency`: seconds that a call takes;
-    upstream is taken to look half-way.
+    upstream is taken to look half-way. `price`: see `PRICE`.
     """
     earliest = max(may_poll(video, rule), since)
-    elapsed = earliest + latency / 2 - video.submitted
+    begun = video.submitted - latency / 2  # a poll then would look at the moment 0
+    elapsed = max(earliest - begun, 0.0)
     if elapsed > rule.max_wait:
         return earliest
     between = rule.interval + latency  # from the end of one poll to the begin of the next
-    best = _best_look(video.habit, video.looks, _blur(latency), max(elapsed, 0.0), between, price)
-    return max(video.submitted + best - latency / 2, earliest)
+    outlook = _outlook(video.habit, video.looks, _blur(latency), between, price * rule.interval)
+    best = outlook.best(elapsed)
+    return max(begun + best, earliest)
 
 
 def _blur(latency: float) -> float:
     """The deviation of the moment at which upstream looks, between a call's begin and end: 0.29 of
     it, and as much again for when it took the video.
     """
-    return 0.05 + 0.4 * latency
+    return 0.02 + 0.4 * latency
 
 
 @lru_cache(16384)
-def _best_look(
-    habit: Habit,
-    looks: tuple[Look, ...],
-    blur: float,
-    earliest: float,
-    interval: float,
-    price: float,
-) -> float:
-    """The moment, in seconds since upstream took the video, at which a look costs least."""
-    belief = believe(habit, looks, blur)
-    moments = [earliest, *(moment for moment in _moments(belief, interval) if moment > earliest)]
-    cost = _cost(belief, habit.noise, blur, interval, price)
-    return min(moments, key=cost)
+def _outlook(
+    habit: Habit, looks: tuple[Look, ...], blur: float, interval: float, price: float
+) -> "Outlook":
+    return Outlook(believe(habit, looks, blur), habit.noise, blur, interval, price)
 
 
-def _moments(belief: Belief, interval: float) -> Iterator[float]:
-    """Those worth thinking of: when it may be finished, and an interval before."""
-    for point in belief.points:
-        yield point
-        yield point - interval
-
-
-def _cost(
-    belief: Belief, noise: float, blur: float, interval: float, price: float
-) -> Callable[[float], float]:
-    """The expected cost of a next look, as a function of its moment: how late it comes, its price,
-    and what comes after it if the video is not finished then.
+class Outlook:
+    """What the next look at a video costs, in seconds of an idle slot, by its moment, in seconds
+    since upstream took it: how late it comes; its price, if it finds the video unfinished; and then
+    what comes after it.
 
     What comes after is the lesser of two: going on with looks that tell nothing but whether it is
     finished; or one that goes by what this look will tell, perhaps after another one.
     """
-    blind = _blind(belief, interval, price)
 
-    def told(moment: float) -> float:
-        """The weight (deviation ** -2) of what a look then will tell."""
-        if noise == math.inf:
-            return 0.0
-        progress = min(100.0 * moment / belief.mean, 99.0)
-        return (belief.mean * precision(max(moment, 0.1), progress, noise, blur)) ** -2
+    def __init__(
+        self, belief: Belief, noise: Noise, blur: float, interval: float, price: float
+    ) -> None:
+        self._belief = belief
+        self._noise = noise
+        self._blur = blur
+        self._interval = interval
+        self._price = price
+        self._known = max(belief.deviation, 1e-6) ** -2
+        self._blind = _blind(belief, interval, self._price)
+        edges = belief.edges
+        self._moments = array("d", sorted({*edges, *(edge - interval for edge in edges)}))
+        self._costs = array("d", map(self.cost, self._moments))
+        self._best = array("d", self._moments)
+        """From each moment on."""
+        least = math.inf
+        for index in reversed(range(len(self._costs))):
+            if self._costs[index] <= least:
+                least = self._costs[index]
+            else:
+                self._best[index] = self._best[index + 1]
 
-    known = max(belief.deviation, 1e-3) ** -2
+    def best(self, earliest: float) -> float:
+        """The moment of the look that costs least."""
+        index = bisect_right(self._moments, earliest)
+        if index == len(self._moments):
+            return earliest
+        return min(earliest, self._best[index], key=self.cost)
 
-    def cost(moment: float) -> float:
+    def cost(self, moment: float) -> float:
+        """Of a look then."""
+        belief, interval = self._belief, self._interval
         finished, late = belief.lateness(moment)
-        after = bisect_right(belief.points, moment) - 1
-        rest = blind[max(after, 0)]
-        if noise < math.inf:
-            soon, later = belief.lateness(moment + interval)
+        rest = _between(belief.edges, self._blind, moment)
+        if self._noise.tells:
+            soon, waited = belief.lateness(moment + interval)
             far = belief.chance(moment + 2 * interval)
-            once = known + told(moment)
+            once = self._known + self._told(moment)
             one = interval * _least_delay(once**-0.5 / interval)
             last = belief.mean - interval - 2 * once**-0.5  # an interval before it can be finished
-            twice = once + told(max(last, 1.0))
-            two = price + interval * _least_delay(twice**-0.5 / interval)
-            guided = later - late - interval * finished + (1 - finished) * price
+            twice = once + self._told(max(last, moment))
+            two = self._price + interval * _least_delay(twice**-0.5 / interval)
+            guided = waited - late - interval * finished
             guided += (far - soon) * one + (1 - far) * min(one, two)
             rest = min(rest, guided)
-        return late + price + rest
+        return late + (1.0 - finished) * self._price + rest
 
-    return cost
+    def _told(self, moment: float) -> float:
+        """The weight (deviation ** -2) of what a look then will tell."""
+        if moment <= 0.0:
+            return 0.0
+        mean = self._belief.mean
+        progress = min(100.0 * moment / mean, 99.0)
+        return (mean * precision(moment, progress, self._noise, self._blur)) ** -2
 
 
-def _blind(belief: Belief, interval: float, price: float) -> list[float]:
-    """For a look at each point that finds it unfinished: the least cost of all that follow, if they
+def _between(edges: Sequence[float], values: Sequence[float], moment: float) -> float:
+    """In proportion between the values at the edges; at the ends and beyond, as there."""
+    index = bisect_right(edges, moment)
+    if index == 0 or index == len(edges):
+        return values[min(index, len(edges) - 1)]
+    low, high = edges[index - 1], edges[index]
+    part = (moment - low) / (high - low)
+    return values[index - 1] + part * (values[index] - values[index - 1])
+
+
+def _blind(belief: Belief, interval: float, price: float) -> Sequence[float]:
+    """For a look at each edge that finds it unfinished: the least cost of all that follow, if they
     tell nothing but that, times the chance of it.
     """
-    points = belief.points
-    found = [belief.lateness(point) for point in points]
-    costs = [0.0] * len(points)
-    for index in reversed(range(len(points))):
-        finished, late = found[index]
-        if finished > 1 - 1e-6:
-            continue
+    edges = belief.edges
+    costs = array("d", bytes(8 * len(edges)))
+    for index in reversed(range(len(edges) - 1)):
+        finished, late = belief.lateness(edges[index])
         least = math.inf
-        for then in range(bisect_left(points, points[index] + interval), len(points)):
-            later = found[then][1] - late - (points[then] - points[index]) * finished
-            least, before = min(least, later + costs[then]), least
-            if later > before:
+        soonest = edges[index] + interval
+        for then in (soonest, *edges[bisect_right(edges, soonest) :]):
+            found, waited = belief.lateness(then)
+            waited -= late + (then - edges[index]) * finished
+            if waited > least:
                 break
-        least = (1 - finished) * interval / 2 if least == math.inf else least
-        costs[index] = least + price * (1 - finished)
+            least = min(least, waited + (1.0 - found) * price + _between(edges, costs, then))
+        costs[index] = least
     return costs
 
 

@@ -32,7 +32,7 @@ class Place:
 
 def returns_at(rule: WindowRule, place: Place) -> float:
     """When the place is free again; infinity while its call is under way."""
-    return math.inf if place.ended is None else _add(place.ended, rule.period, rule.guard)
+    return math.inf if place.ended is None else later(place.ended, rule.period, rule.guard)
 
 
 def taken(rule: WindowRule, places: Sequence[Place], now: float) -> int:
@@ -47,10 +47,10 @@ def opens_at(rule: WindowRule, places: Sequence[Place], now: float) -> float:
     held = sorted(back for place in places if (back := returns_at(rule, place)) > now)
     opens = now if len(held) < rule.requests else held[len(held) - rule.requests]
     latest = max((place.reserved for place in places), default=None)
-    return opens if latest is None else max(opens, _add(latest, rule.spacing))
+    return opens if latest is None else max(opens, later(latest, rule.spacing))
 
 
-def _add(moment: float, *seconds: float) -> float:
+def later(moment: float, *seconds: float) -> float:
     """`moment` and `seconds` later, rounded up: at Unix times floats lie a quarter of a microsecond
     apart, and a sum rounded down would be too early.
     """

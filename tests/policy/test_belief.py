@@ -2,17 +2,18 @@
 
 import math
 from array import array
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Look
-from gateway.policy.belief import Belief, Habit, believe, likelihood
+from gateway.policy.belief import SILENT, Belief, Habit, Noise, believe, likelihood
 
 from .videos import habits, looked, video
 
-HABIT = Habit(math.log(240.0), 0.15, 0.1)
+HABIT = Habit(math.log(240.0), 0.15, Noise(0.1))
 BLUR = 0.05
 
 
@@ -22,12 +23,12 @@ def test_whatever_is_told_there_is_a_sensible_belief(
 ) -> None:
     belief = believe(habit, looks, blur)
     after = max((look.elapsed for look in looks), default=0.0)
-    points = list(belief.points)
-    assert all(map(math.isfinite, points))
-    assert points == sorted(points)
-    assert after < points[0] <= belief.mean * (1 + 1e-9)
-    assert belief.mean <= points[-1] * (1 + 1e-9)
-    assert 0.0 <= belief.deviation <= points[-1]
+    edges = list(belief.edges)
+    assert all(map(math.isfinite, edges))
+    assert edges == sorted(edges)
+    assert after <= edges[0] * (1 + 1e-9)
+    assert edges[0] <= belief.mean <= edges[-1]
+    assert 0.0 <= belief.deviation <= edges[-1]
 
 
 @given(habit=habits, looks=looked, moments=st.lists(st.floats(0.0, 1e5), max_size=20))
@@ -39,7 +40,8 @@ def test_the_chance_grows_from_none_to_certainty(
     chances = [belief.chance(moment) for moment in sorted(moments)]
     assert chances == sorted(chances)
     assert all(0.0 <= chance <= 1.0 + 1e-9 for chance in chances)
-    assert belief.chance(max((look.elapsed for look in looks), default=0.0)) == 0.0
+    after = max((look.elapsed for look in looks), default=0.0)
+    assert belief.chance(after) == pytest.approx(0.0, abs=1e-9)
 
 
 @given(habit=habits, looks=looked, moment=st.floats(0.0, 1e4))
@@ -47,20 +49,15 @@ def test_lateness_is_the_mean_time_since_the_end(
     habit: Habit, looks: tuple[Look, ...], moment: float
 ) -> None:
     belief = believe(habit, looks, BLUR)
-    shares = [
-        belief.chance(point) - before
-        for point, before in zip(
-            belief.points, (0.0, *(belief.chance(p) for p in belief.points)), strict=False
-        )
-    ]
-    late = sum(
-        share * (moment - point)
-        for share, point in zip(shares, belief.points, strict=True)
-        if point <= moment
-    )
+    late = 0.0
+    for low, high in pairwise(belief.edges):  # within a cell as likely at each moment
+        share, until = belief.chance(high) - belief.chance(low), min(moment, high)
+        if until > low:
+            part = share * (until - low) / (high - low)
+            late += part * (moment - (low + until) / 2)
     chance, told = belief.lateness(moment)
     assert chance == belief.chance(moment)
-    assert told == pytest.approx(late, rel=1e-6, abs=1e-6 * (moment + belief.points[-1]))
+    assert told == pytest.approx(late, rel=1e-6, abs=1e-6 * (moment + belief.edges[-1]))
 
 
 @given(
@@ -106,22 +103,26 @@ def test_a_progress_that_cannot_be_true_leaves_the_habit_in_place(told: int | No
     assert 180.0 < belief.mean < 360.0
 
 
-@pytest.mark.parametrize("noise", [0.1, 4.0, math.inf])
-def test_a_video_that_takes_far_longer_than_any_did_is_believed_to_end_soon(noise: float) -> None:
+@pytest.mark.parametrize("noise", [Noise(0.1), Noise(0.1, 2), Noise(4.0), SILENT])
+def test_a_video_that_takes_far_longer_than_any_did_is_believed_to_end_soon(noise: Noise) -> None:
     belief = believe(Habit(HABIT.mean, HABIT.spread, noise), (Look(3000.0, 0),), BLUR)
     assert 3000.0 < belief.mean < 4500.0
 
 
 def test_where_progress_tells_nothing_a_look_only_cuts_off() -> None:
-    blind = Habit(HABIT.mean, HABIT.spread, math.inf)
+    blind = Habit(HABIT.mean, HABIT.spread, SILENT)
     one = believe(blind, (Look(230.0, 10),), BLUR)
-    assert list(one.points) == list(believe(blind, (Look(230.0, None),), BLUR).points)
+    assert one.edges == believe(blind, (Look(230.0, None),), BLUR).edges
     assert one.mean == believe(blind, (Look(230.0, 90),), BLUR).mean > 240.0
 
 
-@given(elapsed=st.floats(1.0, 1000.0), seconds=st.floats(1.0, 2000.0), noise=st.floats(0.02, 12.0))
+@given(
+    elapsed=st.floats(1.0, 1000.0),
+    seconds=st.floats(1.0, 2000.0),
+    noise=st.builds(Noise, st.floats(0.02, 12.0), st.integers(0, 5)),
+)
 def test_the_likelihoods_of_all_progress_add_up_to_one(
-    elapsed: float, seconds: float, noise: float
+    elapsed: float, seconds: float, noise: Noise
 ) -> None:
     right = 100 * elapsed / seconds
     around = range(math.floor(right) - 250, math.floor(right) + 250)
@@ -134,9 +135,17 @@ def test_the_likelihoods_of_all_progress_add_up_to_one(
     assert math.fsum([*near, nought]) == pytest.approx(1.0)
 
 
+def test_noise_with_a_bound_goes_no_further_and_is_alike_within() -> None:
+    """50 % in truth, and a percent is rounded down."""
+    told = [likelihood(Look(121.0, each), 240.0, Noise(0.02, 2), 0.0) for each in range(46, 56)]
+    assert told[2:7] == pytest.approx([0.2] * 5)
+    assert told[:2] + told[7:] == pytest.approx([0.0] * 5)
+
+
 def test_a_belief_weighs_as_told() -> None:
-    belief = Belief(array("d", (10.0, 20.0, 40.0)), [2.0, 1.0, 1.0])
-    assert [belief.chance(at) for at in (9.9, 10.0, 20.0, 39.9, 40.0)] == [0, 0.5, 0.75, 0.75, 1]
-    assert belief.mean == 20.0
-    assert belief.deviation == pytest.approx(math.sqrt(150.0))
-    assert belief.lateness(30.0) == (0.75, 0.5 * 20 + 0.25 * 10)
+    belief = Belief(array("d", (0.0, 10.0, 20.0, 40.0)), [2.0, 1.0, 1.0])
+    assert [belief.chance(at) for at in (0, 5, 10, 20, 30, 40)] == [0, 0.25, 0.5, 0.75, 0.875, 1]
+    assert belief.mean == 0.5 * 5 + 0.25 * 15 + 0.25 * 30
+    assert belief.lateness(20.0) == (0.75, 0.5 * 15 + 0.25 * 5)
+    assert belief.lateness(50.0) == (1.0, 50.0 - belief.mean)
+    assert belief.moment(0.625) == 15.0

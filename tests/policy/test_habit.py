@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Look
-from gateway.policy.belief import Habit
+from gateway.policy.belief import SILENT, Habit, Noise
 from gateway.policy.habit import NOISES, Lesson, differs, learn, lesson, unknown
 
 from .videos import finished, habits, looked
 
-SILENT = (0.0,) * len(NOISES)
+NO_FITS = (0.0,) * len(NOISES)
 
 
 def taught(kind: str, mean: float, spread: float, count: int, seed: int = 1) -> list[Lesson]:
@@ -28,7 +28,7 @@ def taught(kind: str, mean: float, spread: float, count: int, seed: int = 1) -> 
 
 
 def of(*seconds: float) -> list[Lesson]:
-    return [Lesson(each, SILENT) for each in seconds]
+    return [Lesson(each, NO_FITS) for each in seconds]
 
 
 def test_without_lessons_videos_take_what_is_expected() -> None:
@@ -39,9 +39,14 @@ def test_without_lessons_videos_take_what_is_expected() -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(
     ("kind", "noises"),
-    [("exact", {0.1, 0.5}), ("+-2", {0.5, 1.5}), ("none", {math.inf}), ("stuck", {math.inf})],
+    [
+        ("exact", {Noise(0.1), Noise(0.5)}),
+        ("+-2", {Noise(0.1, 1), Noise(0.1, 2), Noise(1.5)}),
+        ("none", {SILENT}),
+        ("stuck", {SILENT}),
+    ],
 )
-def test_what_progress_is_worth_is_recognised(kind: str, noises: set[float], seed: int) -> None:
+def test_what_progress_is_worth_is_recognised(kind: str, noises: set[Noise], seed: int) -> None:
     for count in (10, 50):
         assert learn(taught(kind, 240.0, 0.15, count, seed), 240.0).noise in noises
 
@@ -98,7 +103,7 @@ def test_whatever_was_told_teaches_something_or_nothing(
 
 
 def test_a_video_took_no_longer_than_until_it_was_found_and_no_less_than_it_was_seen_to() -> None:
-    habit = Habit(math.log(240.0), 0.15, 0.1)
+    habit = Habit(math.log(240.0), 0.15, Noise(0.1))
     one = lesson(habit, (Look(150.0, 62), Look(245.0, 100)))
     assert one is not None
     assert 150 / 0.63 < one.seconds < 150 / 0.62
@@ -116,9 +121,10 @@ def test_a_habit_does_not_differ_from_itself(habit: Habit) -> None:
 
 
 def test_habits_differ_where_it_matters() -> None:
-    habit = Habit(5.0, 0.2, 0.5)
-    assert not differs(habit, Habit(5.01, 0.21, 0.5))
-    for other in (Habit(5.03, 0.2, 0.5), Habit(5.0, 0.3, 0.5), Habit(5.0, 0.1, 0.5)):
+    noise = Noise(0.5)
+    habit = Habit(5.0, 0.2, noise)
+    assert not differs(habit, Habit(5.01, 0.21, noise))
+    for other in (Habit(5.03, 0.2, noise), Habit(5.0, 0.3, noise), Habit(5.0, 0.1, noise)):
         assert differs(habit, other)
         assert differs(other, habit)
-    assert differs(habit, Habit(5.0, 0.2, math.inf))
+    assert differs(habit, Habit(5.0, 0.2, SILENT))
