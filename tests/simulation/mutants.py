@@ -69,12 +69,12 @@ MUTANTS = {
     ),
     "free a place when the answer begins": _mutant(
         "policy.window",
-        ("return math.inf if place.ended is None else _add(place.ended, rule.period, rule.guard)",
+        ("return math.inf if place.ended is None else later(place.ended, rule.period, rule.guard)",
          "return _add(place.reserved, rule.period, rule.guard)"),
     ),
     "forget the guard": _mutant(
         "policy.window",
-        ("_add(place.ended, rule.period, rule.guard)", "place.ended + rule.period"),
+        ("later(place.ended, rule.period, rule.guard)", "place.ended + rule.period"),
     ),
     "cut a POST at a stop": _mutant(
         "app",
