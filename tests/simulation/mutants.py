@@ -70,7 +70,7 @@ MUTANTS = {
     "free a place when the answer begins": _mutant(
         "policy.window",
         ("return math.inf if place.ended is None else later(place.ended, rule.period, rule.guard)",
-         "return _add(place.reserved, rule.period, rule.guard)"),
+         "return later(place.reserved, rule.period, rule.guard)"),
     ),
     "forget the guard": _mutant(
         "policy.window",
