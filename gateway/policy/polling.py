@@ -86,9 +86,8 @@ def when_to_poll(
     if elapsed > rule.max_wait:
         return earliest
     between = rule.interval + latency  # from the end of one poll to the begin of the next
-    outlook = _outlook(video.habit, video.looks, _blur(latency), between, price * rule.interval)
-    best = outlook.best(elapsed)
-    return max(begun + best, earliest)
+    asked = video.habit, video.looks, _blur(latency), between, price * rule.interval
+    return max(begun + _best_look(*asked, elapsed), earliest)
 
 
 def _blur(latency: float) -> float:
@@ -99,6 +98,18 @@ def _blur(latency: float) -> float:
 
 
 @lru_cache(16384)
+def _best_look(
+    habit: Habit,
+    looks: tuple[Look, ...],
+    blur: float,
+    interval: float,
+    price: float,
+    earliest: float,
+) -> float:
+    return _outlook(habit, looks, blur, interval, price).best(earliest)
+
+
+@lru_cache(1024)
 def _outlook(
     habit: Habit, looks: tuple[Look, ...], blur: float, interval: float, price: float
 ) -> "Outlook":
@@ -126,13 +137,13 @@ class Outlook:
         self._blind = _blind(belief, interval, self._price)
         edges = belief.edges
         self._moments = array("d", sorted({*edges, *(edge - interval for edge in edges)}))
-        self._costs = array("d", map(self.cost, self._moments))
         self._best = array("d", self._moments)
         """From each moment on."""
         least = math.inf
-        for index in reversed(range(len(self._costs))):
-            if self._costs[index] <= least:
-                least = self._costs[index]
+        for index, moment in reversed([*enumerate(self._moments)]):
+            cost = self.cost(moment)
+            if cost <= least:
+                least = cost
             else:
                 self._best[index] = self._best[index + 1]
 
