@@ -132,7 +132,7 @@ class Provider:
             task.ends = min(task.ends, task.created + MAX_WAIT - 30)
 
     def cut_all(self, chance: Random) -> None:
-        """The caller's machine is gone: its connections end, what was on the way may arrive."""
+        """The caller's process was killed: its connections end, what was on the way may arrive."""
         for visit in self.visits:
             if visit.account != self.name:
                 continue
@@ -143,7 +143,11 @@ class Provider:
             elif on_its_way:
                 visit.ended = self.now()
             self.end(visit, whole=False)
-            if visit.ended is not None and visit.ended >= self.now() - 5:
+
+    def forget_since(self, moment: float) -> None:
+        """The caller's process is gone, and what it was answered from then on was not written."""
+        for visit in self.visits:
+            if visit.account == self.name and visit.ended is not None and visit.ended >= moment:
                 self.disown(visit)
 
     def submit(self, visit: Visit, prompt: str) -> Answer:

@@ -6,6 +6,7 @@ step, a power cut, or an orderly stop. World time runs through all of them.
 
 import asyncio
 import gc
+import math
 import os
 import random
 import secrets
@@ -87,6 +88,8 @@ class World:
         self.visits: list[Visit] = []
         self.accounts = plan_accounts(seed, hours, self.now, self.visits, self._call_began)
         self._crash_at: str | None = None
+        self._full_since = math.inf
+        """Since when the ledger can commit nothing; a little after it can again, infinity."""
         self._submit_began = asyncio.Event()
         self._slowest_disk = chance.choice((0.05, 0.05, 3.0))
         self.leaks: list[str] = []
@@ -166,7 +169,10 @@ class World:
         if crashed:
             for account in self.accounts:
                 account.provider.cut_all(self.chance)
+                account.provider.forget_since(self.now() - 5)
             self._log(f"{self._hour()} {'power cut' if power_cut else 'kill -9'}")
+        for account in self.accounts:
+            account.provider.forget_since(self._full_since)
         if done:
             return True
         self._last += self.chance.choice((0.5, 0.5, 5.0, 30.0, 90.0, 600.0))
@@ -240,10 +246,11 @@ class World:
         while True:
             await asyncio.sleep(chance.expovariate(1 / 900))
             if self.now() > self._ends:
-                machine.faults.full, machine.faults.fails = False, 0.0
+                self._make_room()
+                machine.faults.fails = 0.0
                 await asyncio.sleep(DRAIN * 10)
             if machine.faults.full and chance.random() < 0.5:
-                machine.faults.full = False
+                self._make_room()
                 continue
             match chance.choice(("crash",) * 5 + ("stop", "pause", "clock", "full", "io", "sync")):
                 case "crash":
@@ -260,10 +267,20 @@ class World:
                 case "full":
                     await self._until_a_submit_perhaps()
                     machine.faults.full = True
+                    self._full_since = min(self._full_since, self.now())
                 case "io":
                     machine.faults.fails = chance.choice((0.0, 0.0, 0.1, 0.5))
                 case "sync":
                     machine.faults.broken_sync = True
+
+    def _make_room(self) -> None:
+        """What waited to be written is, within seconds."""
+        self.machine.faults.full = False
+        asyncio.get_running_loop().call_later(5, self._written)
+
+    def _written(self) -> None:
+        if not self.machine.faults.full:
+            self._full_since = math.inf
 
     async def _until_a_submit_perhaps(self) -> None:
         """Half of all orderly stops, and of all times when the disk is full, begin while a POST is
