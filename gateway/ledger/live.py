@@ -154,6 +154,8 @@ class Live:
         for event in change.events:
             if isinstance(event, JobMoved):
                 self.history.take(event)
+                if event.before is None and event.job.state in TERMINAL:
+                    self.counts[event.job.state] += 1  # it never was in memory
         for key in change.keys:
             self._keys[key.digest] = key
 

@@ -339,7 +339,8 @@ async def test_what_finished_videos_taught_is_known_again(open_ledger: MakeLedge
     assert math.exp(before.mean) == pytest.approx(90.0, rel=0.1)
     assert after.mean == pytest.approx(before.mean, abs=0.05)
     assert after.spread == pytest.approx(before.spread, rel=0.4)
-    assert after.noise == before.noise < 1.0
+    assert after.noise == before.noise
+    assert before.noise.normal < 1.0
 
 
 async def test_the_latest_videos_teach_and_those_that_ended_otherwise_do_not(
