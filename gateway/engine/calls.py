@@ -148,11 +148,11 @@ class Calls:
                 await self._ledger.commit(transition)
                 return
             except LedgerFull:
-                log.error(
-                    "the ledger is full: a call's end waits to be written",
-                    call=call.id,
-                    task=outcome.upstream_id,  # should it never be written: `jobs adopt`
-                )
+                told = {
+                    "call": call.id,
+                    "task": outcome.upstream_id,
+                }  # if it is never written: adopt
+                log.error("the ledger is full: a call's end waits to be written", **told)
                 await self._clock.sleep(1)
 
     def _next(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> Move | None:

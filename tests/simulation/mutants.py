@@ -148,8 +148,7 @@ MUTANTS = {
     ),
     "forget a call whose end the ledger has no room for": _mutant(
         "engine.calls",
-        ("call=call.id)\n                await self._clock.sleep(1)",
-         "call=call.id)\n                return"),
+        ("**told)\n                await self._clock.sleep(1)", "**told)\n                return"),
     ),
 }  # fmt: skip
 """What a tired evening might make of it, by name."""
