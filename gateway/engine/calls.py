@@ -148,10 +148,8 @@ class Calls:
                 await self._ledger.commit(transition)
                 return
             except LedgerFull:
-                told = {
-                    "call": call.id,
-                    "task": outcome.upstream_id,
-                }  # if it is never written: adopt
+                # Should it never be written, an operator can adopt the task.
+                told = {"call": call.id, "task": outcome.upstream_id}
                 log.error("the ledger is full: a call's end waits to be written", **told)
                 await self._clock.sleep(1)
 

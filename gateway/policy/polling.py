@@ -20,7 +20,7 @@ from gateway.policy.window import later
 
 PRICE = 0.053
 """What a look that finds a video unfinished costs beside its delay, in intervals of an idle slot:
-4.6 calls a video, of 240 s each.
+4.7 calls a video, of 240 s each (docs/performance.md).
 """
 
 CROWDED_PRICE = 0.67
