@@ -8,7 +8,7 @@ from gateway.job import Look
 from gateway.policy.belief import Belief, Habit, Noise, believe
 from gateway.policy.polling import PRICE, Outlook, PollingRule, Running, when_to_poll
 
-HABIT = Habit(math.log(240.0), 0.15, Noise(0.1))
+HABIT = Habit(math.log(240.0), 0.15, Noise(0.0))
 RULE = PollingRule(interval=30.0, expected=240.0, max_wait=600.0, task_life=3600.0)
 FIRST, LATER = Look(150.0, 62), Look(205.0, 85)
 BLUR = 0.05

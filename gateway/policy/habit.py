@@ -17,7 +17,7 @@ MOST_LESSONS = 40
 """How many finished videos of a kind are remembered."""
 
 NOISES = (
-    *(Noise(0.1, even) for even in (0, 1, 2, 3, 5)),
+    *(Noise(0.0, even) for even in (0, 1, 2, 3, 5)),
     *map(Noise, (0.5, 1.5, 4.0, 12.0)),
     SILENT,
 )

@@ -141,29 +141,13 @@ def test_nothing_is_sent_that_a_limit_forbids(view: View, rules: Rules) -> None:
 
 @given(view=views(), rules=rules)
 def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> None:
-    """Unless a download is late."""
     submit = Send(Kind.SUBMIT, view.head)
-    late = any(
-        video.is_late(view.now, rules.window.period) and video.retry <= view.now
-        for video in view.fetching
-    )
-    if may_be_sent(submit, view, rules) and not late:
+    if may_be_sent(submit, view, rules):
         assert next_call(view, rules) == submit
 
 
-@pytest.mark.parametrize(
-    "video", [Fetching("a", NOW - 1, NOW - 5), Fetching("a", 0.0, NOW - 61)], ids=["failed", "old"]
-)
-def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
-    fresh = Fetching("b", 0.0, NOW - 1)
-    view = replace(IDLE, head="head", fetching=[fresh, video], to_fetch=2)
-    assert next_call(view, RULES) == Send(Kind.DOWNLOAD, "a")
-    only = replace(view, fetching=[fresh], to_fetch=1)
-    assert next_call(only, RULES) == Send(Kind.SUBMIT, "head")
-
-
 @given(view=views(), rules=rules)
-def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
+def test_a_download_goes_before_any_poll_once_it_failed_or_was_held_for_a_period(
     view: View, rules: Rules
 ) -> None:
     allowed = [
@@ -172,7 +156,11 @@ def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
         if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
     ]
     decision = next_call(view, rules)
-    waited = [v for v in allowed if v.finished + rules.window.period <= view.now]
+    waited = [
+        video
+        for video in allowed
+        if video.retry > video.finished or video.finished + rules.window.period <= view.now
+    ]
     if waited and not may_be_sent(Send(Kind.SUBMIT, view.head), view, rules):
         assert isinstance(decision, Send)
         assert decision.kind is Kind.DOWNLOAD
@@ -411,7 +399,7 @@ ENDING = task("ending", 245, 80, 68)
 def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
     """And one for the submit into its slot; a second look at another's progress falls away."""
     ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    looking = task("young", 211, 111, 41)
+    looking = task("young", 208, 128, 33)
     view = replace(
         IDLE, running=[looking, ending], head="next", slots_taken=5, places=places(8), latency=0.0
     )
@@ -433,6 +421,8 @@ def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_m
     assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.DOWNLOAD, "done")
     longer = replace(full, fetching=[Fetching("done", NOW - 60, NOW - 60)])
     assert next_call(longer, RULES) == Send(Kind.DOWNLOAD, "done")
+    failed = replace(full, fetching=[Fetching("done", NOW - 1, NOW - 5)])
+    assert next_call(failed, RULES) == Send(Kind.DOWNLOAD, "done")
 
 
 def test_a_window_full_of_calls_under_way_is_waited_for() -> None:

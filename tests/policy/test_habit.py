@@ -40,8 +40,8 @@ def test_without_lessons_videos_take_what_is_expected() -> None:
 @pytest.mark.parametrize(
     ("kind", "noises"),
     [
-        ("exact", {Noise(0.1), Noise(0.5)}),
-        ("+-2", {Noise(0.1, 1), Noise(0.1, 2), Noise(1.5)}),
+        ("exact", {Noise(0.0), Noise(0.5)}),
+        ("+-2", {Noise(0.0, 1), Noise(0.0, 2), Noise(1.5)}),
         ("none", {SILENT}),
         ("stuck", {SILENT}),
     ],
@@ -103,7 +103,7 @@ def test_whatever_was_told_teaches_something_or_nothing(
 
 
 def test_a_video_took_no_longer_than_until_it_was_found_and_no_less_than_it_was_seen_to() -> None:
-    habit = Habit(math.log(240.0), 0.15, Noise(0.1))
+    habit = Habit(math.log(240.0), 0.15, Noise(0.0))
     one = lesson(habit, (Look(150.0, 62), Look(245.0, 100)))
     assert one is not None
     assert 150 / 0.63 < one.seconds < 150 / 0.62

@@ -24,7 +24,7 @@ from gateway.policy.polling import (
 from .videos import habits, looked
 
 RULE = PollingRule(interval=30.0, expected=240.0, max_wait=600.0, task_life=3600.0)
-HABIT = Habit(math.log(240.0), 0.15, Noise(0.1))
+HABIT = Habit(math.log(240.0), 0.15, Noise(0.0))
 BLIND = replace(HABIT, noise=SILENT)
 
 moments = st.floats(0.0, 10_000.0)
@@ -94,7 +94,7 @@ def test_max_wait_is_inclusive(polled: float, due: float) -> None:
 def test_the_first_poll_may_go_at_any_time_and_waits_for_when_it_tells_something() -> None:
     assert may_poll(running(submitted=1000.0), RULE) == 1000.0
     assert 90.0 < when_to_poll(running(), RULE, 0.0) < 210.0
-    quick = running(habit=Habit(math.log(20.0), 0.15, Noise(0.1)))
+    quick = running(habit=Habit(math.log(20.0), 0.15, Noise(0.0)))
     assert 15.0 < when_to_poll(quick, RULE, 0.0) < 30.0
 
 

@@ -30,7 +30,7 @@ class Video:
 def day(rules: Rules, mean: float, exact: bool, seed: int, lasts: float) -> list[Video]:
     """An account whose queue is never empty; each call takes `LATENCY`, one after the other."""
     random, now = Random(seed), 0.0
-    habit = Habit(math.log(mean), 0.15, Noise(0.1) if exact else SILENT)
+    habit = Habit(math.log(mean), 0.15, Noise(0.0) if exact else SILENT)
     videos, places = list[Video](), list[Place]()
     while now < lasts:
         running = [v for v in videos if v.found is None]

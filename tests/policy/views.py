@@ -10,7 +10,7 @@ from gateway.policy.window import WindowRule
 
 NOW = 10_000.0
 RULES = Rules(WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0), concurrent=5)
-HABIT = Habit(math.log(240.0), 0.15, Noise(0.1))
+HABIT = Habit(math.log(240.0), 0.15, Noise(0.0))
 IDLE = View(
     now=NOW,
     account=Account("main"),
