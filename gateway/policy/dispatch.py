@@ -1,13 +1,13 @@
 """What an account's loop does next: one decision over all the calls that it could make.
 
-A free slot is refilled first: it is what everybody waits for. Then downloads, since content expires
-upstream; then polls, the likeliest to find a video finished first. The order starves nobody:
-submits are bounded by the slots, which only polls set free, and by the videos that wait to be
-fetched; downloads by what has finished.
+A download that failed or is late goes first, since content expires upstream. Then a free slot is
+refilled: it is what everybody waits for. Then the other downloads; then polls, the likeliest to
+find a video finished first. The order starves nobody: submits are bounded by the slots, which only
+polls set free, and by the videos that wait to be fetched; downloads by what has finished.
 
 Places in the window are kept for what is soon to come: a video about to be finished needs a poll,
 and then its slot a submit. While a place is needed so, a look at the progress of another waits or
-is left out, and a download that has not failed yet waits, for one period at most.
+is left out, and a download waits, for one period at most.
 """
 
 import math
@@ -42,6 +42,12 @@ class Fetching:
     job_id: str
     retry: float
     finished: float
+
+    def is_late(self, now: float, period: float) -> bool:
+        """Whether a download has failed already, or has waited for two periods, one more than it
+        leaves its place to others: its content may expire.
+        """
+        return self.retry > self.finished or self.finished + 2 * period <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +144,17 @@ def probe_due(view: View, rules: Rules) -> float:
 
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
+    downloads = sorted(view.fetching, key=lambda video: video.retry)
+    late = [video for video in downloads if video.is_late(view.now, rules.window.period)]
+    for video in late:
+        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     polls = _Polls(view, rules, opens)
-    for video in sorted(view.fetching, key=lambda video: video.retry):
-        yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
+    for video in downloads:
+        if video not in late:
+            yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
 
 
@@ -174,12 +185,9 @@ class _Polls:
         yield from sorted(turns, key=lambda turn: turn[0])
 
     def held(self, video: Fetching) -> float:
-        """Until when a download leaves its place to calls that can't wait. One that has failed
-        already leaves it to none.
-        """
+        """Until when a download that is not late leaves its place to calls that can't wait."""
         view, window = self._view, self._rules.window
-        has_failed = video.retry > video.finished
-        if has_failed or Kind.DOWNLOAD not in self._rules.counts or not self._crowded():
+        if Kind.DOWNLOAD not in self._rules.counts or not self._crowded():
             return view.now
         back = (returns_at(window, place) for place in view.places)
         return min([video.finished + window.period, *(at for at in back if at > view.now)])

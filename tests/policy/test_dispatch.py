@@ -141,13 +141,29 @@ def test_nothing_is_sent_that_a_limit_forbids(view: View, rules: Rules) -> None:
 
 @given(view=views(), rules=rules)
 def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> None:
+    """Unless a download is late."""
     submit = Send(Kind.SUBMIT, view.head)
-    if may_be_sent(submit, view, rules):
+    late = any(
+        video.is_late(view.now, rules.window.period) and video.retry <= view.now
+        for video in view.fetching
+    )
+    if may_be_sent(submit, view, rules) and not late:
         assert next_call(view, rules) == submit
 
 
+@pytest.mark.parametrize(
+    "video", [Fetching("a", NOW - 1, NOW - 5), Fetching("a", 0.0, NOW - 120)], ids=["failed", "old"]
+)
+def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
+    fresh = Fetching("b", 0.0, NOW - 119)
+    view = replace(IDLE, head="head", fetching=[fresh, video], to_fetch=2)
+    assert next_call(view, RULES) == Send(Kind.DOWNLOAD, "a")
+    only = replace(view, fetching=[fresh], to_fetch=1)
+    assert next_call(only, RULES) == Send(Kind.SUBMIT, "head")
+
+
 @given(view=views(), rules=rules)
-def test_a_download_goes_before_any_poll_once_it_failed_or_was_held_for_a_period(
+def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
     view: View, rules: Rules
 ) -> None:
     allowed = [
@@ -156,11 +172,7 @@ def test_a_download_goes_before_any_poll_once_it_failed_or_was_held_for_a_period
         if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
     ]
     decision = next_call(view, rules)
-    waited = [
-        video
-        for video in allowed
-        if video.retry > video.finished or video.finished + rules.window.period <= view.now
-    ]
+    waited = [v for v in allowed if v.finished + rules.window.period <= view.now]
     if waited and not may_be_sent(Send(Kind.SUBMIT, view.head), view, rules):
         assert isinstance(decision, Send)
         assert decision.kind is Kind.DOWNLOAD
