@@ -135,7 +135,7 @@ class Gateway:
         ledger.listen(metrics.on_event)
 
         self.estimates = Estimates(
-            ledger.live, clock, rules, lambda: [each.view() for each in self._dispatchers]
+            ledger.live, clock, rules, models, lambda: [each.view() for each in self._dispatchers]
         )
         ledger.on_commit(self.estimates.forget)
 

@@ -1,6 +1,6 @@
 """How long callers' jobs will take: what policy foretells, worked out once for all who ask."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.clock import Clock
 from gateway.job import Job, State
@@ -16,25 +16,29 @@ WORK = 0.0002
 
 
 class Estimates:
-    """`views`: what each account's loop sees now, by name. Wire `forget` to commits."""
+    """`rules` and `models` (those that it serves) of each account, by name; `views`: what each
+    account's loop sees now. Wire `forget` to commits.
+    """
 
     def __init__(
         self,
         live: Live,
         clock: Clock,
         rules: Mapping[str, Rules],
+        models: Mapping[str, Collection[str]],
         views: Callable[[], Sequence[View]],
     ) -> None:
         self._live = live
         self._clock = clock
         self._rules = rules
         self._views = views
-        self._expected = next(iter(rules.values())).polling.expected
+        self._models = models
         self._least = WORK * sum(rule.concurrent for rule in rules.values())
         self._stale = True
         self._made = 0.0
         self._forecasts: dict[str, Forecast] = {}
-        self._line = Line((), 0.0)
+        self._lines: dict[str, Line] = {}
+        """By model: in front of the accounts that serve it."""
         self._latency = 0.0
 
     def forget(self, _change: object = None) -> None:
@@ -53,11 +57,11 @@ class Estimates:
         return None if done is None else max(done - now, 0.0)
 
     def _done(self, job: Job, now: float) -> float | None:
-        usual = self._live.lately.usual((job.model, job.seconds), self._expected)
+        usual = self._live.lately.usual((job.model, job.seconds), self._expected(job))
         match job.state:
             case State.QUEUED:
                 self._look(now)
-                sent = self._line.sent(self._live.line.position(job))
+                sent = self._line(job.model).sent(self._position(job))
                 if sent is None:
                     return None
                 return max(sent, job.retry) + self._latency / 2 + usual.held + usual.fetch()
@@ -75,12 +79,30 @@ class Estimates:
         age = now - self._made
         if age < LONGEST and not (self._stale and age >= self._least):
             return
-        usual = self._live.lately.usual(None, self._expected)
         views = self._views()
-        self._forecasts = {
-            view.account.name: forecast(view, self._rules[view.account.name], usual)
-            for view in views
-        }
-        self._line = line([*self._forecasts.values()])
+        self._forecasts = {view.account.name: self._forecast(view) for view in views}
+        self._lines.clear()
         self._latency = sum(view.latency for view in views) / len(views)
         self._stale, self._made = False, now
+
+    def _forecast(self, view: View) -> Forecast:
+        rules = self._rules[view.account.name]
+        return forecast(view, rules, self._live.lately.usual(None, rules.polling.expected))
+
+    def _expected(self, job: Job) -> float:
+        """What the account that has the job, or the first that will take it, takes for usual."""
+        names = [job.account] if job.account else self._serving(job.model)
+        return next((self._rules[name].polling.expected for name in names), 0.0)
+
+    def _serving(self, model: str) -> list[str]:
+        return [name for name, models in self._models.items() if model in models]
+
+    def _line(self, model: str) -> Line:
+        if model not in self._lines:
+            self._lines[model] = line([self._forecasts[name] for name in self._serving(model)])
+        return self._lines[model]
+
+    def _position(self, job: Job) -> int:
+        """In the line of those who wait for the same accounts."""
+        rivals = set[str]().union(*(self._models[name] for name in self._serving(job.model)))
+        return self._live.line.position(job, rivals)

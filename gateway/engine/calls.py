@@ -8,6 +8,7 @@ full, it is kept in memory and tried again, for an accepted task must not be for
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from itertools import count
 from secrets import token_hex
 
 import structlog
@@ -143,14 +144,14 @@ class Calls:
             now=now,
             slot_until=slot_until(call.kind, outcome, now, self._polling),
         )
-        while True:
+        for again in count():
             try:
                 await self._ledger.commit(transition)
                 return
             except LedgerFull:
-                # Should it never be written, an operator can adopt the task.
-                told = {"call": call.id, "task": outcome.upstream_id}
-                log.error("the ledger is full: a call's end waits to be written", **told)
+                if not again:  # should it never be written, an operator can adopt the task
+                    told = {"call": call.id, "task": outcome.upstream_id}
+                    log.error("the ledger is full: a call's end waits to be written", **told)
                 await self._clock.sleep(1)
 
     def _next(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> Move | None:

@@ -147,7 +147,7 @@ class Dispatcher:
             polling=[self._running(job) for job in live.polled(book)],
             latency=book.latency,
             fetching=[
-                Fetching(job.id, job.retry, job.finished or 0.0)
+                Fetching(job.id, job.retry, job.finished or 0.0, _seen_running(job))
                 for job in idle
                 if job.state in (State.FETCHING, State.COMPLETED)
             ],
@@ -166,3 +166,9 @@ class Dispatcher:
             job.model, job.seconds, self._rules.polling.expected
         )
         return Running(job.id, job.submitted or 0.0, job.polled, job.looks, habit)
+
+
+def _seen_running(job: Job) -> float:
+    """When a finished video was not finished yet, the last time that anybody looked."""
+    before = job.looks[:-1]
+    return (job.submitted or 0.0) + (before[-1].elapsed if before else 0.0)

@@ -2,6 +2,7 @@
 seconds: read from the jobs that are in the ledger.
 """
 
+import math
 from collections import deque
 from statistics import fmean, median
 
@@ -27,8 +28,8 @@ class Lately:
 
     def __init__(self) -> None:
         self._held: dict[Sort | None, deque[float]] = {None: deque(maxlen=LATEST)}
-        self._freed: dict[str, deque[float]] = {}
-        """By account: when slots came free that have not been taken since."""
+        self._freed: dict[str, float] = {}
+        """By account: when a slot came free the last time, unless one was taken since."""
         self._refills: deque[float] = deque(maxlen=LATEST)
         self._calls: deque[int] = deque(maxlen=LATEST)
         self._fetches: deque[float] = deque(maxlen=LATEST)
@@ -58,13 +59,12 @@ class Lately:
         self._count += 1
 
     def _note_slot(self, event: JobMoved) -> None:
-        job = event.job
-        freed = self._freed.setdefault(job.account or "", deque(maxlen=LATEST))
+        job, account = event.job, event.job.account or ""
         if job.state is State.FETCHING and job.finished is not None:
-            freed.append(job.finished)
-        elif event.before is State.SUBMITTING and job.state is State.RUNNING and freed:
-            since = freed.popleft()
-            if job.accepted <= since and job.submitted is not None:
+            self._freed[account] = job.finished
+        elif event.before is State.SUBMITTING and job.state is State.RUNNING:
+            since = self._freed.pop(account, math.inf)
+            if job.accepted <= since < math.inf and job.submitted is not None:
                 self._refills.append(max(job.submitted - since, 0.0))
 
     def usual(self, sort: Sort | None, expected: float) -> Usual:
@@ -80,7 +80,7 @@ class Lately:
         held = [*self._held.get(sort, ()), *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
         seen = self._held.get(sort)
-        cycle = (fmean(seen) if seen else expected) + (fmean(self._refills or (0.0,)))
+        cycle = (fmean(seen) if seen else expected) + median(self._refills or (0.0,))
         calls = fmean(self._calls) if self._calls else 4.0
         return Usual(median(held), spread, cycle, calls, tuple(sorted(self._fetches)) or (_FETCH,))
 

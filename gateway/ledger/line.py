@@ -91,9 +91,13 @@ class Line:
             default=math.inf,
         )
 
-    def position(self, job: Job) -> int:
-        """How many are before it in line, and itself: 1 is next."""
+    def position(self, job: Job, models: Collection[str] | None = None) -> int:
+        """How many are before it in line, of these models or of all, and itself: 1 is next."""
         before: int = self._order.bisect_left(job.seq)
+        others = () if models is None else {*self._due, *self._later} - {*models}
+        for model in others:
+            before -= self._due[model].bisect_left(job.seq)
+            before -= sum(place < job.seq for _, place in self._later[model])
         return before + 1
 
     def _come_due(self, models: Collection[str], now: float) -> None:

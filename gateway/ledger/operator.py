@@ -88,7 +88,7 @@ def adopt(
         created_at=boot.wall,
         accepted=now,
         submitted=now,
-        polled=0.0,  # long ago: its first poll is due at once
+        polled=0.0,  # before it was submitted: its first poll is due at once
         requeues=0 if job.prompt and _has_input(conn, job) else MOST_REQUEUES,
     )
     return _insert(conn, job, old)

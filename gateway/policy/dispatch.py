@@ -36,18 +36,22 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Fetching:
     """A video that waits to be brought home, with no call under way. Not before `retry`.
-    `finished`: when it was seen to be finished.
+    `finished`: when it was seen to be finished; `running`: when it was not, the last time.
     """
 
     job_id: str
     retry: float
     finished: float
+    running: float
 
-    def is_late(self, now: float, period: float) -> bool:
-        """Whether a download has failed already, or has waited for two periods, one more than it
-        leaves its place to others: its content may expire.
+    def is_late(self, now: float, rules: "Rules") -> bool:
+        """Whether its content may expire: a download has failed already, or has waited for two
+        periods, one more than it leaves its place to others; or nobody has looked for so long that
+        the video may have been finished for `max_wait`.
         """
-        return self.retry > self.finished or self.finished + 2 * period <= now
+        waited = self.finished + 2 * rules.window.period <= now
+        unseen = self.running + rules.polling.max_wait <= now
+        return waited or unseen or self.retry > self.finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class View:
 
     `slots_taken` counts videos that upstream works on or may work on; `slot_returns` is when the
     next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
-    those under way too. `head` is first in line among the jobs that are due; `head_due` is when the
-    next of the others becomes due. `room` says whether the disk has room for one more video.
+    those under way too. `head` is first in line among the jobs that are due. `room` says whether
+    the disk has room for one more video.
     `polling` are the videos whose poll is under way. `latency`: seconds that a poll takes.
     """
 
@@ -75,7 +79,6 @@ class View:
     """A GET is under way."""
     submitting: bool = False
     """A POST is under way. One at a time: a broken gateway in front of upstream costs one job."""
-    head_due: float = math.inf
     probed: float = -math.inf
     """When an id that can't exist was last asked about."""
     polling: Sequence[Running] = ()
@@ -110,20 +113,19 @@ def next_call(view: View, rules: Rules) -> Send | Wait:
         until = min(until, due)
     if view.head is not None and view.slot_returns > view.now:
         until = min(until, view.slot_returns)
-    if view.head is None and view.head_due > view.now:
-        until = min(until, view.head_due)
     return Wait(until)
 
 
 def may_submit(view: View, rules: Rules) -> bool:
     """Whether one more paid task may be created, as far as slots and trust in upstream go."""
-    return (
-        not view.submitting
-        and view.slots_taken < rules.concurrent
-        and view.to_fetch <= rules.concurrent
-        and view.account.doubt is None
-        and not view.account.paused
-    )
+    has_slot = view.slots_taken < rules.concurrent
+    return has_slot and not view.submitting and _refills(view, rules)
+
+
+def _refills(view: View, rules: Rules) -> bool:
+    """Whether slots that come free are filled again, as far as trust and finished videos go."""
+    trusted = view.account.doubt is None and not view.account.paused
+    return trusted and view.to_fetch <= rules.concurrent
 
 
 def probe_due(view: View, rules: Rules) -> float:
@@ -145,7 +147,7 @@ def probe_due(view: View, rules: Rules) -> float:
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
     downloads = sorted(view.fetching, key=lambda video: video.retry)
-    late = [video for video in downloads if video.is_late(view.now, rules.window.period)]
+    late = [video for video in downloads if video.is_late(view.now, rules)]
     for video in late:
         yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
@@ -198,7 +200,7 @@ class _Polls:
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
-        if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
+        if best > view.now or self._soonest == math.inf or self._is_last(video, self._soonest):
             return best
         if self._soonest > best + polling.interval / 30 or self._crowded(video):
             return when_to_poll(video, polling, view.latency, self._soonest, CROWDED_PRICE)
@@ -230,14 +232,15 @@ class _Polls:
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
         view, counts = self._view, self._rules.counts
-        held = view.account.doubt is not None or view.account.paused
-        submits = view.head is not None and not held and Kind.SUBMIT in counts
+        waiting = view.head is not None and view.room and Kind.SUBMIT in counts
+        submits = waiting and _refills(view, self._rules)
+        opens = max(view.now, view.account.submits)
         if submits:
             free = self._rules.concurrent - view.slots_taken
-            yield from [view.now] * free
+            yield from [opens] * free
         for video in view.polling:
             if submits and self._is_last(video, view.now):
-                yield view.now
+                yield opens
         for video in view.running:
             if video is but:
                 continue
@@ -245,4 +248,4 @@ class _Polls:
             if Kind.POLL in counts:
                 yield best
             if submits and self._is_last(video, best):
-                yield best
+                yield max(best, opens)

@@ -31,8 +31,8 @@ _DEVIATIONS = tuple(NormalDist().inv_cdf(share) for share in SHARES)
 @dataclass(frozen=True, slots=True)
 class Usual:
     """What the latest videos took. `held`: seconds from upstream's taking it until its end was seen
-    here, the median, and its deviation `spread`; `cycle`: seconds from then until upstream took the
-    next one in its slot, where one waited, on average; `calls`: upstream, a video, on average;
+    here, the median, and its deviation `spread`; `cycle`: seconds from one taking until upstream
+    takes the next one in the same slot, where one waits; `calls`: upstream, a video, on average;
     `fetches`: seconds from its end's being seen until it was here, the least first, one at least.
     """
 

@@ -50,7 +50,7 @@ class PollingRule:
 @dataclass(frozen=True, slots=True)
 class Running:
     """A video that upstream is working on. `submitted`: about when upstream took it; `polled`: when
-    the last poll ended; `looks`: what its polls found.
+    the last poll ended, before that if it was adopted; `looks`: what its polls found.
     """
 
     job_id: str
@@ -78,9 +78,12 @@ def when_to_poll(
     video: Running, rule: PollingRule, latency: float, since: float = 0.0, price: float = PRICE
 ) -> float:
     """The best moment of its next poll, not before `since`. `latency`: seconds that a call takes;
-    upstream is taken to look half-way. `price`: see `PRICE`.
+    upstream is taken to look half-way. `price`: see `PRICE`. A task that was adopted, since nobody
+    knows when it began, goes at once.
     """
     earliest = max(may_poll(video, rule), since)
+    if video.polled is not None and video.polled < video.submitted:
+        return earliest
     begun = video.submitted - latency / 2  # a poll then would look at the moment 0
     elapsed = max(earliest - begun, 0.0)
     if elapsed > rule.max_wait:

@@ -29,6 +29,8 @@ def test_first_come_first_of_the_models_that_are_served() -> None:
     assert line.head({"sora-2-pro"}, 0.0) is None
     assert line.head(set(), 0.0) is None
     assert line.position(waiting(2)) == 2
+    assert line.position(waiting(2), {"sora-2"}) == 1
+    assert line.position(waiting(3), {"sora-2"}) == 2
     assert line.first() == waiting(1, "sora-3")
 
 

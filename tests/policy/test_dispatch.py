@@ -48,7 +48,7 @@ def views(draw: st.DrawFn) -> View:
     places = [Place(at, draw(st.one_of(st.none(), st.floats(at, NOW)))) for at in reserved]
     tasks = st.builds(Running, names, near, st.one_of(st.none(), near), looked, habits)
     running = draw(st.lists(tasks, max_size=6))
-    fetching = draw(st.lists(st.builds(Fetching, names, near, near), max_size=6))
+    fetching = draw(st.lists(st.builds(Fetching, names, near, near, near), max_size=6))
     return View(
         now=NOW,
         account=Account(
@@ -67,7 +67,6 @@ def views(draw: st.DrawFn) -> View:
         fetching=fetching,
         to_fetch=len(fetching) + draw(st.integers(0, 5)),
         head=draw(st.sampled_from([None, "head"])),
-        head_due=draw(st.one_of(st.just(math.inf), near)),
         probed=draw(st.one_of(st.just(-math.inf), near)),
         room=draw(st.booleans()),
         looking=draw(st.booleans()),
@@ -144,18 +143,23 @@ def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> 
     """Unless a download is late."""
     submit = Send(Kind.SUBMIT, view.head)
     late = any(
-        video.is_late(view.now, rules.window.period) and video.retry <= view.now
-        for video in view.fetching
+        video.is_late(view.now, rules) and video.retry <= view.now for video in view.fetching
     )
     if may_be_sent(submit, view, rules) and not late:
         assert next_call(view, rules) == submit
 
 
 @pytest.mark.parametrize(
-    "video", [Fetching("a", NOW - 1, NOW - 5), Fetching("a", 0.0, NOW - 120)], ids=["failed", "old"]
+    "video",
+    [
+        Fetching("a", NOW - 1, NOW - 5, NOW - 9),
+        Fetching("a", 0.0, NOW - 120, NOW - 150),
+        Fetching("a", 0.0, NOW - 1, NOW - 600),
+    ],
+    ids=["failed", "old", "unseen"],
 )
 def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
-    fresh = Fetching("b", 0.0, NOW - 119)
+    fresh = Fetching("b", 0.0, NOW - 119, NOW - 599)
     view = replace(IDLE, head="head", fetching=[fresh, video], to_fetch=2)
     assert next_call(view, RULES) == Send(Kind.DOWNLOAD, "a")
     only = replace(view, fetching=[fresh], to_fetch=1)
@@ -163,7 +167,7 @@ def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
 
 
 @given(view=views(), rules=rules)
-def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
+def test_a_download_goes_before_any_poll_once_it_is_late_or_was_held_for_a_period(
     view: View, rules: Rules
 ) -> None:
     allowed = [
@@ -172,7 +176,11 @@ def test_a_download_goes_before_any_poll_once_it_was_held_for_a_period(
         if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
     ]
     decision = next_call(view, rules)
-    waited = [v for v in allowed if v.finished + rules.window.period <= view.now]
+    waited = [
+        video
+        for video in allowed
+        if video.is_late(view.now, rules) or video.finished + rules.window.period <= view.now
+    ]
     if waited and not may_be_sent(Send(Kind.SUBMIT, view.head), view, rules):
         assert isinstance(decision, Send)
         assert decision.kind is Kind.DOWNLOAD
@@ -231,7 +239,7 @@ def test_waits_end_in_a_call_or_in_a_slot_set_free(view: View, rules: Rules) -> 
         decision = next_call(view, rules)
         if isinstance(decision, Send) or decision.until == math.inf:
             break
-        if decision.until in (view.slot_returns, view.head_due):
+        if decision.until == view.slot_returns:
             break
         view = replace(view, now=decision.until, room=True)
     else:
@@ -255,7 +263,7 @@ def test_a_full_window_holds_every_kind_of_call() -> None:
         places=FULL,
         head="a",
         running=[task("b", 500)],
-        fetching=[Fetching("c", 0.0, 0.0)],
+        fetching=[Fetching("c", 0.0, 0.0, 0.0)],
         to_fetch=1,
     )
     assert next_call(busy, RULES) == Wait(NOW - 10 + 61)
@@ -355,13 +363,8 @@ def test_a_paused_account_polls_and_fetches_what_is_paid_for() -> None:
     paused = replace(IDLE, head="a", account=Account("main", paused=True))
     running = replace(paused, running=[task("b", 500)])
     assert next_call(running, RULES) == Send(Kind.POLL, "b")
-    fetching = replace(paused, fetching=[Fetching("c", 0.0, 0.0)], to_fetch=1)
+    fetching = replace(paused, fetching=[Fetching("c", 0.0, 0.0, 0.0)], to_fetch=1)
     assert next_call(fetching, RULES) == Send(Kind.DOWNLOAD, "c")
-
-
-def test_it_wakes_when_a_job_that_came_back_is_due() -> None:
-    assert next_call(replace(IDLE, head_due=NOW + 30), RULES) == Wait(NOW + 30)
-    assert next_call(replace(IDLE, head_due=NOW - 30), RULES) == Wait(math.inf)  # no spinning
 
 
 def test_in_doubt_with_nothing_running_any_id_is_asked_about() -> None:
@@ -372,7 +375,10 @@ def test_in_doubt_with_nothing_running_any_id_is_asked_about() -> None:
 
 
 def test_downloads_go_in_the_order_in_which_they_may() -> None:
-    videos = [Fetching("late", NOW - 1, NOW - 9), Fetching("early", NOW - 5, NOW - 9)]
+    videos = [
+        Fetching("late", NOW - 1, NOW - 9, NOW - 9),
+        Fetching("early", NOW - 5, NOW - 9, NOW - 9),
+    ]
     assert next_call(replace(IDLE, fetching=videos), RULES) == Send(Kind.DOWNLOAD, "early")
 
 
@@ -422,18 +428,34 @@ def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
     assert next_call(replace(view, running=[looking]), RULES) == Send(Kind.POLL, "young")
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"to_fetch": 6},
+        {"to_fetch": 1, "room": False},
+        {"to_fetch": 1, "account": Account("main", submits=NOW + 300)},
+    ],
+    ids=["many to fetch", "no room", "submits denied"],
+)
+def test_no_place_is_kept_for_a_submit_that_may_not_go(held: dict[str, object]) -> None:
+    """Or downloads would wait for submits, and submits for downloads."""
+    fetching = [Fetching("done", NOW, NOW, NOW - 30)]
+    view = replace(IDLE, head="next", fetching=fetching, places=places(9), **held)  # type: ignore[arg-type]
+    assert next_call(view, RULES) == Send(Kind.DOWNLOAD, "done")
+
+
 def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_most() -> None:
     ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    fetching = [Fetching("done", NOW - 5, NOW - 5)]
+    fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
     view = replace(
         IDLE, running=[ending], fetching=fetching, to_fetch=1, head="next", slots_taken=5
     )
     full = replace(view, places=places(8))
     assert isinstance(next_call(full, RULES), Wait)
     assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.DOWNLOAD, "done")
-    longer = replace(full, fetching=[Fetching("done", NOW - 60, NOW - 60)])
+    longer = replace(full, fetching=[Fetching("done", NOW - 60, NOW - 60, NOW - 90)])
     assert next_call(longer, RULES) == Send(Kind.DOWNLOAD, "done")
-    failed = replace(full, fetching=[Fetching("done", NOW - 1, NOW - 5)])
+    failed = replace(full, fetching=[Fetching("done", NOW - 1, NOW - 5, NOW - 50)])
     assert next_call(failed, RULES) == Send(Kind.DOWNLOAD, "done")
 
 
@@ -447,13 +469,13 @@ def test_a_window_full_of_calls_under_way_is_waited_for() -> None:
 def test_more_calls_to_come_than_the_window_has_places() -> None:
     narrow = replace(RULES, window=WindowRule(1, 60.0, 0.0))
     running = [replace(ENDING, job_id=str(number), polled=NOW - 20) for number in range(3)]
-    view = replace(IDLE, running=running, fetching=[Fetching("done", NOW, NOW)], to_fetch=1)
+    view = replace(IDLE, running=running, fetching=[Fetching("done", NOW, NOW, NOW)], to_fetch=1)
     assert next_call(view, narrow) == Wait(NOW + 10)
     assert next_call(replace(view, now=NOW + 60), narrow) == Send(Kind.DOWNLOAD, "done")
 
 
 def test_a_call_that_upstream_does_not_count_needs_no_place() -> None:
-    full = replace(IDLE, places=FULL, fetching=[Fetching("done", NOW, NOW)], to_fetch=1)
+    full = replace(IDLE, places=FULL, fetching=[Fetching("done", NOW, NOW, NOW)], to_fetch=1)
     assert next_call(full, RULES) == Wait(NOW + 51)
     uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.POLL}))
     assert next_call(full, uncounted) == Send(Kind.DOWNLOAD, "done")

@@ -182,3 +182,10 @@ def _least_delay_by_trying(deviation: float, steps: int = 100) -> float:
 def test_the_table_of_least_delays_is_what_trying_finds(deviation: float, delay: float) -> None:
     """The grid is coarse beside the least deviation."""
     assert _least_delay_by_trying(deviation) == pytest.approx(delay, abs=0.006)
+
+
+def test_an_adopted_task_goes_at_once() -> None:
+    """Whatever is usual, for nobody knows when it began."""
+    adopted = replace(running(submitted=1000.0), polled=0.0)
+    assert when_to_poll(adopted, RULE, 0.8) <= 1000.0
+    assert when_to_poll(adopted, RULE, 0.8, since=1007.0) == 1007.0

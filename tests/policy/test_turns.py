@@ -42,7 +42,7 @@ def day(rules: Rules, mean: float, exact: bool, seed: int, lasts: float) -> list
             slots_taken=len(running),
             slot_returns=math.inf,
             running=[v.task for v in running],
-            fetching=[Fetching(v.task.job_id, v.found or 0.0, v.found or 0.0) for v in waiting],
+            fetching=[Fetching(v.task.job_id, *[v.found or 0.0] * 3) for v in waiting],
             to_fetch=len(waiting),
             head="next",
             room=True,

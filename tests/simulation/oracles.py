@@ -83,7 +83,7 @@ def judge(story: Story) -> Iterator[str]:
             if wish.sha256 not in wanted:
                 yield f"{wish.prompt}: its content is not what upstream made"
         elif wish.code == "submission_outcome_unknown":
-            if not any(map(unproven, part.posts)):
+            if not any(post.unwritten or unproven(post) for post in part.posts):
                 unexplained += 1  # its call was reserved, and never made
         elif not _may_fail(wish, part.tasks):
             yield f"{wish.prompt}: failed with {wish.code}, and upstream did nothing like it"

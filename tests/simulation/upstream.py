@@ -70,6 +70,8 @@ class Visit:
     """When an upstream that counts ends counted it: a little later than the caller sees it."""
     met: bool = True
     """Whether its fault had any effect."""
+    unwritten: bool = False
+    """Whether the caller may have lost what it was answered."""
 
 
 @dataclass
@@ -148,6 +150,7 @@ class Provider:
         """The caller's process is gone, and what it was answered from then on was not written."""
         for visit in self.visits:
             if visit.account == self.name and visit.ended is not None and visit.ended >= moment:
+                visit.unwritten = True
                 self.disown(visit)
 
     def submit(self, visit: Visit, prompt: str) -> Answer:

@@ -1,0 +1,69 @@
+"""What is usual by the latest videos: how long a slot is idle until it is taken again."""
+
+from gateway.job import Job, JobMoved, State
+from gateway.ledger.lately import Lately
+from gateway.ledger.transitions import Change
+
+from .bench import a_job
+
+HELD = 240.0
+
+
+def moved(lately: Lately, before: State | None, job: Job) -> None:
+    lately.take(Change(jobs=(job,), events=(JobMoved(before, job),)))
+
+
+def freed(lately: Lately, at: float) -> None:
+    job = a_job(account="a", state=State.FETCHING, submitted=at - HELD, finished=at)
+    moved(lately, State.RUNNING, job)
+    lately.learn(job, at + 2.0)
+
+
+def taken(lately: Lately, at: float, adopted: bool = False) -> None:
+    job = a_job(account="a", state=State.RUNNING, accepted=0.0, submitted=at)
+    moved(lately, None if adopted else State.SUBMITTING, job)
+
+
+def idle(lately: Lately) -> float:
+    """Seconds between two videos of a slot, beside what they hold it for."""
+    return lately.usual(None, HELD).cycle - HELD
+
+
+def test_a_slot_is_taken_again_after_what_it_usually_takes() -> None:
+    lately = Lately()
+    for at in range(1000, 1600, 50):
+        freed(lately, at)
+        taken(lately, at + 3.0)
+    assert idle(lately) == 3.0
+
+
+def test_a_pause_does_not_tell_what_is_usual() -> None:
+    lately = Lately()
+    for at in range(1000, 1300, 50):
+        freed(lately, at)
+        taken(lately, at + 1.0)
+    for at in range(1300, 1550, 50):  # nothing is sent until 5000
+        freed(lately, at)
+    for at in range(5):
+        taken(lately, 5000.0 + at)
+    freed(lately, 5300.0)
+    taken(lately, 5301.0)
+    assert idle(lately) == 1.0
+
+
+def test_a_task_that_was_adopted_over_all_slots_does_not_shift_those_after_it() -> None:
+    lately = Lately()
+    taken(lately, 1000.0, adopted=True)
+    freed(lately, 1050.0)  # of one too many: nobody takes it
+    for at in range(1100, 1600, 50):
+        freed(lately, at)
+        taken(lately, at + 1.0)
+    assert idle(lately) == 1.0
+
+
+def test_a_slot_that_nobody_waited_for_teaches_nothing() -> None:
+    lately = Lately()
+    freed(lately, 1000.0)
+    job = a_job(account="a", state=State.RUNNING, accepted=1500.0, submitted=1501.0)
+    moved(lately, State.SUBMITTING, job)
+    assert idle(lately) == 0.0
