@@ -15,7 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.job import Account, Kind
-from gateway.policy.polling import CROWDED_PRICE, PollingRule, Running, may_poll, when_to_poll
+from gateway.policy.polling import (
+    CROWDED_PRICE,
+    PRICE,
+    PollingRule,
+    Running,
+    may_poll,
+    when_to_poll,
+)
 from gateway.policy.window import Place, WindowRule, opens_at, returns_at
 
 LOOK_FOR_ROOM = 60.0
@@ -195,16 +202,20 @@ class _Polls:
         return min([video.finished + window.period, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
-        """The best moment; for a look that is too late for it, or would take a place that is
+        """The best moment; for a look that missed it, has no place then or would take one that is
         needed, the best one from now on.
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
         if best > view.now or self._soonest == math.inf or self._is_last(video, self._soonest):
             return best
-        if self._soonest > best + polling.interval / 30 or self._crowded(video):
-            return when_to_poll(video, polling, view.latency, self._soonest, CROWDED_PRICE)
-        return best
+        if self._soonest > view.now or self._crowded(video):
+            price = CROWDED_PRICE
+        elif view.now > best + polling.interval / 30:
+            price = PRICE
+        else:
+            return best
+        return when_to_poll(video, polling, view.latency, self._soonest, price)
 
     def _is_last(self, video: Running, moment: float) -> bool:
         """Whether a poll then will probably find it finished."""

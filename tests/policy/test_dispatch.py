@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Account, Kind, Look
+from gateway.policy.belief import SILENT
 from gateway.policy.dispatch import (
     LOOK_FOR_ROOM,
     Fetching,
@@ -426,6 +427,23 @@ def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
     assert isinstance(decision, Wait)
     assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.POLL, "young")
     assert next_call(replace(view, running=[looking]), RULES) == Send(Kind.POLL, "young")
+
+
+def test_a_look_that_missed_its_moment_goes_at_once_while_there_are_places() -> None:
+    """A price for what is scarce would put it off, by 42 s."""
+    silent = replace(HABIT, noise=SILENT)
+    late = replace(IDLE, running=[task("a", 205, habit=silent)], latency=0.0)
+    assert next_call(late, RULES) == Send(Kind.POLL, "a")
+
+
+def test_what_will_probably_be_finished_when_it_goes_is_never_put_off() -> None:
+    """Though it would not have been at the moment that was best for it."""
+    silent = replace(HABIT, noise=SILENT)
+    video = task("a", 245, habit=silent)
+    assert video.belief(0.0).chance(245.0) > 0.5
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    full = replace(IDLE, running=[video, ending], head="next", slots_taken=5, places=places(9))
+    assert next_call(full, RULES) == Send(Kind.POLL, "a")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ MUTANTS = {
          '        return Outcome(Verdict.UNAVAILABLE, f"{answer.status} without an id")'),
     ),
     "submit in doubt": _mutant(
-        "policy.dispatch", ("        and view.account.doubt is None\n", ""),
+        "policy.dispatch", ("trusted = view.account.doubt is None and not", "trusted = not"),
     ),
     "give a ghost's slot back at once": _mutant(
         "policy.verdicts", ("return now + rule.max_wait if unknown else None", "return None"),
@@ -122,8 +122,8 @@ MUTANTS = {
     ),
     "submit over a paused account": _mutant(
         "policy.dispatch",
-        ("        and view.account.doubt is None\n        and not view.account.paused\n",
-         "        and view.account.doubt is None\n"),
+        ("view.account.doubt is None and not view.account.paused\n    return trusted",
+         "view.account.doubt is None\n    return trusted"),
     ),
     "give a job to whichever account": _mutant(
         "ledger.line",
