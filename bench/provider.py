@@ -31,7 +31,8 @@ class Videos:
 
     A spread up to 0.2 is that of a normal distribution, a larger one that of a lognormal one, both
     cut off (drawn again) below 0.2 and above 3 means. `progress`: exact (whole percent, rounded
-    down), noisy (up to 2 more or less), none (the field is missing).
+    down), noisy (up to 2 more or less), jumping (one in ten is any number), stuck (at 0), none (the
+    field is missing).
     """
 
     mean: float
@@ -57,6 +58,10 @@ class Videos:
         told = math.floor(100 * elapsed / duration)
         if self.progress == "noisy":
             told += chance.randint(-2, 2)
+        if self.progress == "stuck":
+            told = 0
+        if self.progress == "jumping" and chance.random() < 0.1:
+            told = chance.randrange(100)
         return {"progress": min(max(told, 0), 99)}
 
 
