@@ -211,7 +211,7 @@ class _Polls:
             return best
         if self._soonest > view.now or self._crowded(video):
             price = CROWDED_PRICE
-        elif view.now > best + polling.interval / 30:
+        elif view.now > best + polling.interval / 30:  # the loop wakes a little late at most
             price = PRICE
         else:
             return best
