@@ -23,7 +23,7 @@ from gateway.policy.polling import (
     may_poll,
     when_to_poll,
 )
-from gateway.policy.window import Place, WindowRule, opens_at, returns_at
+from gateway.policy.window import Place, WindowRule, opens_at, returns_at, taken
 
 LOOK_FOR_ROOM = 60.0
 """Seconds between two looks whether the disk has room again: nobody tells."""
@@ -202,19 +202,19 @@ class _Polls:
         return min([video.finished + window.period, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
-        """The best moment; for a look that missed it, has no place then or would take one that is
-        needed, the best one from now on.
+        """The best moment; for a look that missed it, or would take a place that is needed, the
+        best one from now on. Half the window is free where it missed it for want of no place, after
+        a restart or an outage.
         """
-        view, polling = self._view, self._rules.polling
+        view, polling, window = self._view, self._rules.polling, self._rules.window
         best = self._best[video.job_id]
-        if best > view.now or self._soonest == math.inf or self._is_last(video, self._soonest):
+        if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
             return best
-        if self._soonest > view.now or self._crowded(video):
-            price = CROWDED_PRICE
-        elif view.now > best + polling.interval / 30:  # the loop wakes a little late at most
-            price = PRICE
-        else:
+        has_missed = self._soonest > best + polling.interval / 30
+        if not has_missed and not self._crowded(video):
             return best
+        is_idle = 2 * taken(window, view.places, view.now) <= window.requests
+        price = PRICE if has_missed and is_idle else CROWDED_PRICE
         return when_to_poll(video, polling, view.latency, self._soonest, price)
 
     def _is_last(self, video: Running, moment: float) -> bool:
@@ -235,8 +235,7 @@ class _Polls:
         for number, moment in enumerate(wanted):
             if moment > view.now + horizon:
                 break
-            taken = sum(at > moment for at in back) + number + 2
-            if taken > window.requests:
+            if sum(at > moment for at in back) + number + 2 > window.requests:
                 return True
         return False
 

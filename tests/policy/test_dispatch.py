@@ -436,16 +436,6 @@ def test_a_look_that_missed_its_moment_goes_at_once_while_there_are_places() -> 
     assert next_call(late, RULES) == Send(Kind.POLL, "a")
 
 
-def test_what_will_probably_be_finished_when_it_goes_is_never_put_off() -> None:
-    """Though it would not have been at the moment that was best for it."""
-    silent = replace(HABIT, noise=SILENT)
-    video = task("a", 245, habit=silent)
-    assert video.belief(0.0).chance(245.0) > 0.5
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    full = replace(IDLE, running=[video, ending], head="next", slots_taken=5, places=places(9))
-    assert next_call(full, RULES) == Send(Kind.POLL, "a")
-
-
 @pytest.mark.parametrize(
     "held",
     [
