@@ -32,7 +32,16 @@ class Estimates:
         self._clock = clock
         self._rules = rules
         self._views = views
-        self._models = models
+        self._serving: dict[str, list[str]] = {}
+        """By model: the accounts that serve it."""
+        for name, served in models.items():
+            for model in served:
+                self._serving.setdefault(model, []).append(name)
+        self._rivals = {
+            model: frozenset[str]().union(*(models[name] for name in names))
+            for model, names in self._serving.items()
+        }
+        """By model: those whose jobs wait for the same accounts, itself among them."""
         self._least = WORK * sum(rule.concurrent for rule in rules.values())
         self._stale = True
         self._made = 0.0
@@ -61,7 +70,8 @@ class Estimates:
         match job.state:
             case State.QUEUED:
                 self._look(now)
-                sent = self._line(job.model).sent(self._position(job))
+                rivals = self._rivals.get(job.model)
+                sent = self._line(job.model).sent(self._live.line.position(job, rivals))
                 if sent is None:
                     return None
                 return max(sent, job.retry) + self._latency / 2 + usual.held + usual.fetch()
@@ -91,18 +101,11 @@ class Estimates:
 
     def _expected(self, job: Job) -> float:
         """What the account that has the job, or the first that will take it, takes for usual."""
-        names = [job.account] if job.account else self._serving(job.model)
+        names = [job.account] if job.account else self._serving.get(job.model, ())
         return next((self._rules[name].polling.expected for name in names), 0.0)
-
-    def _serving(self, model: str) -> list[str]:
-        return [name for name, models in self._models.items() if model in models]
 
     def _line(self, model: str) -> Line:
         if model not in self._lines:
-            self._lines[model] = line([self._forecasts[name] for name in self._serving(model)])
+            names = self._serving.get(model, ())
+            self._lines[model] = line([self._forecasts[name] for name in names])
         return self._lines[model]
-
-    def _position(self, job: Job) -> int:
-        """In the line of those who wait for the same accounts."""
-        rivals = set[str]().union(*(self._models[name] for name in self._serving(job.model)))
-        return self._live.line.position(job, rivals)

@@ -150,8 +150,11 @@ class Calls:
                 return
             except LedgerFull:
                 if not again:  # should it never be written, an operator can adopt the task
-                    told = {"call": call.id, "task": outcome.upstream_id}
-                    log.error("the ledger is full: a call's end waits to be written", **told)
+                    log.error(
+                        "the ledger is full: a call's end waits to be written",
+                        call=call.id,
+                        task=outcome.upstream_id,
+                    )
                 await self._clock.sleep(1)
 
     def _next(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> Move | None:

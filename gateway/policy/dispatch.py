@@ -51,7 +51,7 @@ class Fetching:
     finished: float
     running: float
 
-    def is_late(self, now: float, rules: "Rules") -> bool:
+    def is_late(self, now: float, rules: Rules) -> bool:
         """Whether its content may expire: a download has failed already, or has waited for two
         periods, one more than it leaves its place to others; or nobody has looked for so long that
         the video may have been finished for `max_wait`.
@@ -203,8 +203,8 @@ class _Polls:
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that missed it, or would take a place that is needed, the
-        best one from now on. Half the window is free where it missed it for want of no place, after
-        a restart or an outage.
+        best one from now on. Where half the window is free it missed it for another reason than
+        want of a place: a restart, an outage.
         """
         view, polling, window = self._view, self._rules.polling, self._rules.window
         best = self._best[video.job_id]

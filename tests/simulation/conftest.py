@@ -1,6 +1,7 @@
 """Runs of the simulation begin while the tests before these mostly wait."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _RUNS: dict[str, tuple[object, ...]] = {
     "as it is": ("--seeds", 30, "--hours", 90, "--first", 1001),
 }
 
-_cores = ThreadPoolExecutor(1)
+_cores = ThreadPoolExecutor(os.cpu_count())
 _begun: dict[str, Future[Run]] = {}
 
 
