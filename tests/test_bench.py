@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from bench import scale
 from bench.figures import measure, too_close
 from bench.provider import LATENCY, NO_LATENCY, Limits, Provider, Task, Videos, Visit
 from bench.slots import Result, Run, line, missed, perform
@@ -235,3 +236,11 @@ def test_peers_make_videos(performed: Perform, who: str) -> None:
     assert (figures.refused == 0) is (who == "naive")
     assert (result.lost == 0) is (who == "naive")
     assert not missed(result)
+
+
+def test_the_large_ledger_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("--jobs", "20", "--queued", "5", "--callers", "2", "--accounts", "3", "--rounds", "1")
+    scale.main(sizes)
+    told = capsys.readouterr().out
+    assert "20 jobs, 5 queued, 2 callers, 3 accounts" in told
+    assert "status of a waiting job" in told
