@@ -11,19 +11,18 @@ is left out, and a download waits, for one period at most.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.job import Account, Kind
 from gateway.policy.polling import (
-    CROWDED_PRICE,
     PRICE,
     PollingRule,
     Running,
     may_poll,
     when_to_poll,
 )
-from gateway.policy.window import Place, WindowRule, opens_at, returns_at, taken
+from gateway.policy.window import Place, WindowRule, opens_at, returns_at
 
 LOOK_FOR_ROOM = 60.0
 """Seconds between two looks whether the disk has room again: nobody tells."""
@@ -196,25 +195,24 @@ class _Polls:
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
         view, window = self._view, self._rules.window
-        if Kind.DOWNLOAD not in self._rules.counts or not self._crowded():
+        if Kind.DOWNLOAD not in self._rules.counts or not self._toll():
             return view.now
         back = (returns_at(window, place) for place in view.places)
         return min([video.finished + window.period, *(at for at in back if at > view.now)])
 
     def _due(self, video: Running) -> float:
-        """The best moment; for a look that missed it, or would take a place that is needed, the
-        best one from now on. Where half the window is free it missed it for another reason than
-        want of a place: a restart, an outage.
+        """The best moment; for a look that missed it, or that others would wait for, the best one
+        from now on at that price.
         """
-        view, polling, window = self._view, self._rules.polling, self._rules.window
+        view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
         if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
             return best
         has_missed = self._soonest > best + polling.interval / 30
-        if not has_missed and not self._crowded(video):
+        toll = round(self._toll(video)) if Kind.POLL in self._rules.counts else 0
+        if not has_missed and not toll:
             return best
-        is_idle = 2 * taken(window, view.places, view.now) <= window.requests
-        price = PRICE if has_missed and is_idle else CROWDED_PRICE
+        price = PRICE + toll / polling.interval
         return when_to_poll(video, polling, view.latency, self._soonest, price)
 
     def _is_last(self, video: Running, moment: float) -> bool:
@@ -225,19 +223,17 @@ class _Polls:
         elapsed = moment + self._view.latency / 2 - video.submitted
         return video.belief(self._view.latency).chance(elapsed)
 
-    def _crowded(self, but: Running | None = None) -> bool:
-        """Whether one more call now takes a place that one soon to come will need."""
+    def _toll(self, but: Running | None = None) -> float:
+        """Seconds that calls soon to come will wait longer, all together, if one more call, that of
+        `but`, takes the next place.
+        """
         view, window = self._view, self._rules.window
-        horizon = window.period + window.guard
-        back = [returns_at(window, place) for place in view.places]
-        back = [view.now + horizon if at == math.inf else at for at in back if at > view.now]
+        lasts = window.period + window.guard
+        back = (min(returns_at(window, place), view.now + lasts) for place in view.places)
+        held = [at for at in back if at > view.now]
+        first, *others = sorted([*held, *[view.now] * (window.requests - len(held))])
         wanted = sorted(self._soon(but))
-        for number, moment in enumerate(wanted):
-            if moment > view.now + horizon:
-                break
-            if sum(at > moment for at in back) + number + 2 > window.requests:
-                return True
-        return False
+        return _waiting(wanted, [*others, first + lasts]) - _waiting(wanted, [first, *others])
 
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
@@ -259,3 +255,9 @@ class _Polls:
                 yield best
             if submits and self._is_last(video, best):
                 yield max(best, opens)
+
+
+def _waiting(wanted: Iterable[float], places: Iterable[float]) -> float:
+    """How long calls wait in all, each for its place; both in order of time."""
+    pairs = zip(wanted, places, strict=False)
+    return math.fsum(max(place - moment, 0.0) for moment, place in pairs)

@@ -23,9 +23,6 @@ PRICE = 0.052
 4.5 calls a video, of 240 s each (docs/performance.md).
 """
 
-CROWDED_PRICE = 0.67
-"""The same while a look would take a place that calls soon to come need."""
-
 _LEAST_DELAY = (
     (0.0, 0.0), (0.01, 0.030), (0.02, 0.056), (0.05, 0.122), (0.1, 0.214), (0.2, 0.353),
     (0.35, 0.469), (0.5, 0.493), (1.0, 0.5),

@@ -429,6 +429,15 @@ def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
     assert next_call(replace(view, running=[looking]), RULES) == Send(Kind.POLL, "young")
 
 
+def test_a_look_goes_when_it_is_worth_more_than_others_wait_for_it() -> None:
+    """They wait for the place that it takes until the next one comes back."""
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    view = replace(IDLE, running=[task("young", 208, 128, 33), ending], head="next", slots_taken=5)
+    decisions = [next_call(replace(view, places=places(8, back)), RULES) for back in (1, 3, 8, 40)]
+    assert decisions[:2] == [Send(Kind.POLL, "young")] * 2
+    assert all(isinstance(decision, Wait) for decision in decisions[2:])
+
+
 def test_a_look_that_missed_its_moment_goes_at_once_while_there_are_places() -> None:
     """A price for what is scarce would put it off, by 42 s."""
     silent = replace(HABIT, noise=SILENT)

@@ -13,7 +13,6 @@ from gateway.job import Look
 from gateway.policy.belief import SILENT, Habit, Noise
 from gateway.policy.polling import (
     _LEAST_DELAY,
-    CROWDED_PRICE,
     PRICE,
     PollingRule,
     Running,
@@ -50,7 +49,7 @@ def running(looks: tuple[Look, ...] = (), habit: Habit = HABIT, submitted: float
     habit=habits,
     latency=latencies,
     since=st.one_of(st.just(0.0), moments),
-    price=st.sampled_from([0.0, PRICE, CROWDED_PRICE]),
+    price=st.sampled_from([0.0, PRICE, 0.67]),
 )
 def test_whatever_was_told_the_next_poll_is_as_late_as_it_must_be_and_comes(
     rule: PollingRule,
@@ -150,7 +149,7 @@ def test_odd_progress_leads_to_no_odd_moment(told: int | None) -> None:
 
 def test_where_places_are_dear_fewer_looks_go_out() -> None:
     cheap = when_to_poll(running(), RULE, 0.0)
-    dear = when_to_poll(running(), RULE, 0.0, price=CROWDED_PRICE)
+    dear = when_to_poll(running(), RULE, 0.0, price=0.67)
     dearest = when_to_poll(running(), RULE, 0.0, price=10.0)
     assert cheap <= dear <= dearest
     assert dearest > 300.0  # only the one that surely finds it finished
