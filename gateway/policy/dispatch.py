@@ -6,8 +6,8 @@ find a video finished first. The order starves nobody: submits are bounded by th
 polls set free, and by the videos that wait to be fetched; downloads by what has finished.
 
 Places in the window are kept for what is soon to come: a video about to be finished needs a poll,
-and then its slot a submit. While a place is needed so, a look at the progress of another waits or
-is left out, and a download waits, for one period at most.
+and then its slot a submit. Where they would wait for another call, a look at the progress of a
+video goes only if it is worth those seconds, and a download waits, for one period at most.
 """
 
 import math
