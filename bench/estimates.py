@@ -114,7 +114,7 @@ class Asking:
             job = make_job(number, self._gateway.clock)
             change = await self._gateway.ledger.commit(accept(job))
             (job,) = change.jobs
-            before = self._gateway.ledger.live.position(job) - 1
+            before = self._gateway.ledger.live.line.position(job) - 1
             label = "0" if before == 0 else "1 to 5" if before <= 5 else "more"
             self.ask(f"accepted, {label} before it", job)
 
@@ -142,7 +142,7 @@ class Asking:
                 told.exact.append((seconds, self._now() - asked))
 
 
-def perform(run: Run, seed: int) -> tuple[Run, dict[str, Told]]:
+def perform(run: Run, seed: int, warm_up: float = WARM_UP) -> tuple[Run, dict[str, Told]]:
     """One run, in this process, which is of use for such runs only from now on."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     videos, limits, load = ROWS[run.name].videos, Limits(), LOADS[run.load]
@@ -151,7 +151,7 @@ def perform(run: Run, seed: int) -> tuple[Run, dict[str, Told]]:
     found: list[Asking] = []
 
     async def work(gateway: Gateway) -> None:
-        asking = Asking(world, gateway, chance, BEGINS + WARM_UP * 3600)
+        asking = Asking(world, gateway, chance, BEGINS + warm_up * 3600)
         found.append(asking)
         async with asyncio.TaskGroup() as group:
             group.create_task(asking.at_random())
@@ -164,7 +164,7 @@ def perform(run: Run, seed: int) -> tuple[Run, dict[str, Told]]:
     with Folder() as folder, suppress(asyncio.CancelledError):
         polling = Polling(interval=INTERVAL, expected=EXPECTED)
         front = Front(world, folder, polling, GUARD, limits, work)
-        world.run(front.run(), [(WARM_UP + run.hours, lambda: None)])
+        world.run(front.run(), [(warm_up + run.hours, lambda: None)])
         front.check()
     return run, found[0].told
 

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from bench import scale
+from bench import estimates, scale
 from bench.figures import measure, too_close
 from bench.provider import LATENCY, NO_LATENCY, Limits, Provider, Task, Videos, Visit
 from bench.slots import Result, Run, line, missed, perform
@@ -244,3 +244,16 @@ def test_the_large_ledger_runs_small(capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr().out
     assert "20 jobs, 5 queued, 2 callers, 3 accounts" in told
     assert "status of a waiting job" in told
+
+
+@pytest.mark.parametrize("load", estimates.LOADS)
+def test_estimates_are_held_against_what_became_of_the_jobs(load: str) -> None:
+    run = estimates.Run("240-15-exact", load, 0.5)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        _, told = pool.apply(partial(estimates.perform, run, 7, warm_up=0.2))
+    asked = {"full": "queued, 20 before it"}.get(load, "accepted, 0 before it")
+    for kind in (asked, "running", "download begins"):
+        assert told[kind].exact
+        assert not told[kind].nothing
+    assert told[asked].error() < 240.0
+    assert len([*estimates.lines(run, told)]) == len(told)
