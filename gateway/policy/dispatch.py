@@ -5,9 +5,10 @@ refilled: it is what everybody waits for. Then the other downloads; then polls, 
 find a video finished first. The order starves nobody: submits are bounded by the slots, which only
 polls set free, and by the videos that wait to be fetched; downloads by what has finished.
 
-Places in the window are kept for what is soon to come: a video about to be finished needs a poll,
-and then its slot a submit. Where they would wait for another call, a look at the progress of a
-video goes only if it is worth those seconds, and a download waits, for one period at most.
+Places in the window are kept for what is soon to come: the next poll of each video and, where it
+will probably be found finished, a submit into its slot. Where they would wait for another call, a
+look at the progress of a video goes only if it is worth those seconds, and a download waits, for
+one period at most.
 """
 
 import math
@@ -202,7 +203,8 @@ class _Polls:
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that missed it, or that others would wait for, the best one
-        from now on at that price.
+        from now on at a price that has the toll in it. In whole seconds: for each price all is
+        worked out anew.
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]

@@ -432,10 +432,22 @@ def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
 def test_a_look_goes_when_it_is_worth_more_than_others_wait_for_it() -> None:
     """They wait for the place that it takes until the next one comes back."""
     ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    view = replace(IDLE, running=[task("young", 208, 128, 33), ending], head="next", slots_taken=5)
-    decisions = [next_call(replace(view, places=places(8, back)), RULES) for back in (1, 3, 8, 40)]
-    assert decisions[:2] == [Send(Kind.POLL, "young")] * 2
-    assert all(isinstance(decision, Wait) for decision in decisions[2:])
+    view = replace(IDLE, running=[task("first", 150), ending], head="next", slots_taken=5)
+    for back in (6, 8, 10):
+        assert next_call(replace(view, places=places(8, back)), RULES) == Send(Kind.POLL, "first")
+    for back in (20, 30, 40):
+        assert isinstance(next_call(replace(view, places=places(8, back)), RULES), Wait)
+    uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.DOWNLOAD}))
+    assert next_call(replace(view, places=places(9)), uncounted) == Send(Kind.POLL, "first")
+
+
+def test_a_look_that_missed_its_moment_does_not_go_right_before_the_end() -> None:
+    """16 % at 40 s means 235 to 250 s: a look at 219 s would find the end at 249 s at best."""
+    late = task("late", 219, 179, 16, habit=replace(HABIT, spread=0.4))
+    assert when_to_poll(late, RULES.polling, 0.0) < NOW - 10
+    decision = next_call(replace(IDLE, running=[late]), RULES)
+    assert isinstance(decision, Wait)
+    assert NOW + 25 < decision.until < NOW + 35
 
 
 def test_a_look_that_missed_its_moment_goes_at_once_while_there_are_places() -> None:
