@@ -154,9 +154,11 @@ async def test_a_write_of_content_that_fails_is_made_again(
 
 
 def failing(server: Server, call: str, error: str, when: str) -> list[str]:
-    """A command to run another under, some of whose system calls then fail."""
+    """A command to run another under, some of whose system calls then fail. `-D`: what is started
+    is the other, not strace, which would leave it behind when it is killed.
+    """
     inject = f"{call}:error={error}:when={when}"
-    trace = ["strace", "-f", "-qq", "-e", f"trace={call}", "-e", f"inject={inject}"]
+    trace = ["strace", "-D", "-f", "-qq", "-e", f"trace={call}", "-e", f"inject={inject}"]
     return [*trace, "-o", str(server.folder / "trace")]
 
 
