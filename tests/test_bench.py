@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from multiprocessing.pool import Pool
 from random import Random
 
 import pytest
@@ -39,15 +40,21 @@ def go(loop: VirtualLoop, work: Awaitable[None]) -> None:
 
 
 @pytest.fixture(scope="module")
-def performed() -> Iterator[Perform]:
-    """Makes runs of a quarter of an hour, in a process that is used for nothing else."""
+def process() -> Iterator[Pool]:
+    """One that is used for runs and nothing else."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def performed(process: Pool) -> Perform:
+    """Makes runs of a quarter of an hour."""
 
     def make(who: str, limits: Limits, told: Limits | None = None) -> Result:
         run = Run("240-15-exact", who, LATENCY, 0.25)
-        return pool.apply(partial(perform, run, 7, limits, told=told, warm_up=0.15))
+        return process.apply(partial(perform, run, 7, limits, told=told, warm_up=0.15))
 
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        yield make
+    return make
 
 
 def test_a_call_too_many_is_refused_and_one_a_period_later_is_not(loop: VirtualLoop) -> None:
@@ -247,10 +254,9 @@ def test_the_large_ledger_runs_small(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("load", estimates.LOADS)
-def test_estimates_are_held_against_what_became_of_the_jobs(load: str) -> None:
+def test_estimates_are_held_against_what_became_of_the_jobs(process: Pool, load: str) -> None:
     run = estimates.Run("240-15-exact", load, 0.5)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        _, told = pool.apply(partial(estimates.perform, run, 7, warm_up=0.2))
+    _, told = process.apply(partial(estimates.perform, run, 7, warm_up=0.2))
     asked = {"full": "queued, 20 before it"}.get(load, "accepted, 0 before it")
     for kind in (asked, "running", "download begins"):
         assert told[kind].exact

@@ -14,6 +14,7 @@ one period at most.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gateway.job import Account, Kind
 from gateway.policy.polling import (
@@ -173,6 +174,8 @@ class _Polls:
     def __init__(self, view: View, rules: Rules, opens: float) -> None:
         self._view = view
         self._rules = rules
+        self._lasts = rules.window.period + rules.window.guard
+        """Seconds that a place is taken after its call has ended."""
         self._soonest = max(view.now, opens if Kind.POLL in rules.counts else view.now)
         self._best = {
             video.job_id: when_to_poll(video, rules.polling, view.latency) for video in view.running
@@ -195,11 +198,11 @@ class _Polls:
 
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
-        view, window = self._view, self._rules.window
-        if Kind.DOWNLOAD not in self._rules.counts or not self._toll():
-            return view.now
-        back = (returns_at(window, place) for place in view.places)
-        return min([video.finished + window.period, *(at for at in back if at > view.now)])
+        now = self._view.now
+        if Kind.DOWNLOAD not in self._rules.counts or not self._download_toll:
+            return now
+        back = (at for at in self._places if at > now)
+        return min([video.finished + self._rules.window.period, *back])
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that missed it, or that others would wait for, the best one
@@ -225,17 +228,28 @@ class _Polls:
         elapsed = moment + self._view.latency / 2 - video.submitted
         return video.belief(self._view.latency).chance(elapsed)
 
+    @cached_property
+    def _places(self) -> list[float]:
+        """When each of the window's places is free, the next one first: now, or when a call comes
+        back; one under way is taken to end now.
+        """
+        view, window = self._view, self._rules.window
+        back = (min(returns_at(window, place), view.now + self._lasts) for place in view.places)
+        held = [at for at in back if at > view.now]
+        return sorted([*held, *[view.now] * (window.requests - len(held))])
+
     def _toll(self, but: Running | None = None) -> float:
         """Seconds that calls soon to come will wait longer, all together, if one more call, that of
         `but`, takes the next place.
         """
-        view, window = self._view, self._rules.window
-        lasts = window.period + window.guard
-        back = (min(returns_at(window, place), view.now + lasts) for place in view.places)
-        held = [at for at in back if at > view.now]
-        first, *others = sorted([*held, *[view.now] * (window.requests - len(held))])
+        first, *others = self._places
         wanted = sorted(self._soon(but))
-        return _waiting(wanted, [*others, first + lasts]) - _waiting(wanted, [first, *others])
+        return _waiting(wanted, [*others, first + self._lasts]) - _waiting(wanted, self._places)
+
+    @cached_property
+    def _download_toll(self) -> float:
+        """The toll of a download, whichever it is."""
+        return self._toll()
 
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
