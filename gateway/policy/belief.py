@@ -55,6 +55,11 @@ class Habit:
     spread: float
     noise: Noise
 
+    @property
+    def seconds(self) -> float:
+        """How long one takes, on average."""
+        return math.exp(self.mean + self.spread**2 / 2)
+
 
 class Belief:
     """`chance` and `lateness` of a moment, in seconds since upstream took the video. `edges` are

@@ -7,14 +7,16 @@ polls set free, and by the videos that wait to be fetched; downloads by what has
 
 Places in the window are kept for what is soon to come: the next poll of each video and, where it
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
-look at the progress of a video goes only if it is worth those seconds, and a download waits, for
-one period at most.
+look at the progress of a video goes only if it is worth those seconds, and a download waits while
+they are more than a place is worth, for one period at most. A place is worth more the fuller the
+running videos will keep the window.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 from gateway.job import Account, Kind
 from gateway.policy.polling import (
@@ -28,6 +30,14 @@ from gateway.policy.window import Place, WindowRule, opens_at, returns_at
 
 LOOK_FOR_ROOM = 60.0
 """Seconds between two looks whether the disk has room again: nobody tells."""
+
+EASY, FULL = 0.6, 2.0
+"""From which part of the window on, if the running videos need it, a place is worth more than
+`PRICE`, and up to which (docs/performance.md has what was tried).
+"""
+
+STEEP = 0.72
+"""Intervals that it is worth more for each whole window beyond `EASY`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,21 @@ def _refills(view: View, rules: Rules) -> bool:
     return trusted and view.to_fetch <= rules.concurrent
 
 
+def worth(view: View, rules: Rules) -> float:
+    """What a place in the window is worth, in intervals of an idle slot: `PRICE`, and the more the
+    fuller the videos that upstream works on (where jobs wait, as many as there are slots) will keep
+    the window, with two polls each. To hundredths: for each price all is worked out anew.
+    """
+    videos = [*view.running, *view.polling]
+    if not videos or Kind.POLL not in rules.counts:
+        return PRICE
+    many = rules.concurrent if view.head is not None else len(videos)
+    often = many * fmean(1 / video.habit.seconds for video in videos)
+    lasts = rules.window.period + rules.window.guard + view.latency
+    need = often * (len(rules.counts) + 1) * lasts / rules.window.requests
+    return PRICE + round(STEEP * (min(max(need, EASY), FULL) - EASY), 2)
+
+
 def probe_due(view: View, rules: Rules) -> float:
     """When to ask about an id that can't exist, to clear a doubt; infinity: no need to.
 
@@ -177,8 +202,10 @@ class _Polls:
         self._lasts = rules.window.period + rules.window.guard
         """Seconds that a place is taken after its call has ended."""
         self._soonest = max(view.now, opens if Kind.POLL in rules.counts else view.now)
+        self._worth = worth(view, rules)
         self._best = {
-            video.job_id: when_to_poll(video, rules.polling, view.latency) for video in view.running
+            video.job_id: when_to_poll(video, rules.polling, view.latency, price=self._worth)
+            for video in view.running
         }
 
     def in_order(self) -> Iterator[tuple[float, Send]]:
@@ -198,11 +225,14 @@ class _Polls:
 
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
-        now = self._view.now
-        if Kind.DOWNLOAD not in self._rules.counts or not self._download_toll:
-            return now
-        back = (at for at in self._places if at > now)
-        return min([video.finished + self._rules.window.period, *back])
+        view, rules = self._view, self._rules
+        blocks = view.to_fetch > rules.concurrent  # submits wait for it
+        if blocks or Kind.DOWNLOAD not in rules.counts:
+            return view.now
+        if self._download_toll <= self._worth * rules.polling.interval:
+            return view.now
+        back = (at for at in self._places if at > view.now)
+        return min([video.finished + rules.window.period, *back])
 
     def _due(self, video: Running) -> float:
         """The best moment; for a look that missed it, or that others would wait for, the best one
@@ -217,7 +247,7 @@ class _Polls:
         toll = round(self._toll(video)) if Kind.POLL in self._rules.counts else 0
         if not has_missed and not toll:
             return best
-        price = PRICE + toll / polling.interval
+        price = self._worth + toll / polling.interval
         return when_to_poll(video, polling, view.latency, self._soonest, price)
 
     def _is_last(self, video: Running, moment: float) -> bool:

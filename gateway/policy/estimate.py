@@ -15,7 +15,7 @@ from itertools import chain
 from statistics import NormalDist, fmean
 
 from gateway.job import Kind
-from gateway.policy.dispatch import Rules, View
+from gateway.policy.dispatch import Rules, View, worth
 from gateway.policy.polling import Running, when_to_poll
 from gateway.policy.window import Place, returns_at, taken
 
@@ -92,11 +92,15 @@ def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
     """What an account will do, as far as it can be told from its view."""
     places = _Places(view, rules, usual)
     asked = [(view.now - view.latency / 2, video, False) for video in view.polling]  # half is over
-    wished = [(max(view.account.opens, _best(video, view, rules)), video) for video in view.running]
+    price, soonest = worth(view, rules), max(view.account.opens, view.now)
+    wished = [
+        (max(when_to_poll(video, rules.polling, view.latency, price=price), soonest), video)
+        for video in view.running
+    ]
     wished.sort(key=lambda each: _seen(each[1], each[0], view, rules, usual).done)
     for number, (best, video) in enumerate(wished):
-        soonest = places.at(view.now, number * places.a_video + 1)
-        asked.append((max(best, soonest), video, soonest > best))
+        turn = places.at(view.now, number * places.a_video + 1)
+        asked.append((max(best, turn), video, turn > best))
     seen = [_seen(video, moment, view, rules, usual, held) for moment, video, held in asked]
     done = {each.job_id: each.done for each in seen}
     account = view.account
@@ -138,11 +142,6 @@ class _Seen:
     job_id: str
     at: tuple[float, ...]
     done: float
-
-
-def _best(video: Running, view: View, rules: Rules) -> float:
-    """The best moment of its next poll."""
-    return max(when_to_poll(video, rules.polling, view.latency), view.now)
 
 
 def _seen(

@@ -18,8 +18,9 @@ from gateway.policy.dispatch import (
     View,
     Wait,
     next_call,
+    worth,
 )
-from gateway.policy.polling import may_poll, when_to_poll
+from gateway.policy.polling import PRICE, may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
 from .videos import habits, looked
@@ -486,6 +487,48 @@ def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_m
     assert next_call(longer, RULES) == Send(Kind.DOWNLOAD, "done")
     failed = replace(full, fetching=[Fetching("done", NOW - 1, NOW - 5, NOW - 50)])
     assert next_call(failed, RULES) == Send(Kind.DOWNLOAD, "done")
+
+
+def test_a_download_goes_while_others_wait_no_longer_than_a_place_is_worth() -> None:
+    """1.6 s where the videos need half of the window, and 10.3 s where they need all of it."""
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
+    view = replace(IDLE, running=[ending], fetching=fetching, to_fetch=1, head="next")
+    for slots, back, goes in ((5, 5, True), (5, 6, False), (10, 13, True), (10, 14, False)):
+        rules = replace(RULES, concurrent=slots)
+        decision = next_call(replace(view, slots_taken=slots, places=places(8, back)), rules)
+        assert (decision == Send(Kind.DOWNLOAD, "done")) == goes
+
+
+def test_a_download_that_submits_wait_for_leaves_its_place_to_nobody() -> None:
+    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+    running = [replace(ending, job_id=name) for name in "abc"]
+    fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
+    view = replace(
+        IDLE, running=running, fetching=fetching, head="next", slots_taken=5, places=places(8)
+    )
+    assert isinstance(next_call(replace(view, to_fetch=5), RULES), Wait)
+    assert next_call(replace(view, to_fetch=6), RULES) == Send(Kind.DOWNLOAD, "done")
+
+
+def test_a_place_is_worth_more_the_fuller_the_videos_will_keep_the_window() -> None:
+    def at(seconds: float, rules: Rules = RULES, **over: object) -> float:
+        habit = replace(HABIT, mean=math.log(seconds))
+        view = replace(IDLE, running=[task("a", 10, habit=habit)], head="next")
+        return worth(replace(view, **over), rules)  # type: ignore[arg-type]
+
+    assert at(240.0) == at(210.0) == PRICE
+    assert PRICE < at(190.0) < at(150.0) < at(120.0) < at(70.0) < at(50.0) == at(5.0) < 1.1
+    assert at(120.0, head=None) == PRICE  # one video alone
+    assert at(120.0, running=(), polling=[task("a", 10, habit=HABIT)]) == PRICE
+    assert at(5.0, running=()) == PRICE
+    assert at(120.0, latency=5.0) > at(120.0)
+    narrow = replace(RULES, window=replace(RULES.window, requests=5))
+    assert at(240.0, narrow) == pytest.approx(at(120.0), abs=0.01)
+    uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.DOWNLOAD}))
+    assert at(120.0, uncounted) == PRICE
+    some = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.POLL}))
+    assert at(120.0, some) < at(120.0)
 
 
 def test_a_window_full_of_calls_under_way_is_waited_for() -> None:
