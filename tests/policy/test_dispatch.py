@@ -500,6 +500,20 @@ def test_a_download_goes_while_others_wait_no_longer_than_a_place_is_worth() -> 
         assert (decision == Send(Kind.DOWNLOAD, "done")) == goes
 
 
+@pytest.mark.parametrize(
+    ("video", "slots", "least"), [(task("a", 150), 20, 75), (task("a", 160, 140, 10), 8, 35)]
+)
+def test_a_look_comes_later_where_the_videos_need_all_of_the_window(
+    video: Running, slots: int, least: float
+) -> None:
+    """One whose moment is now; and one that missed it."""
+    view = replace(IDLE, running=[video], head="next", slots_taken=slots)
+    assert next_call(view, RULES) == Send(Kind.POLL, "a")
+    decision = next_call(view, replace(RULES, concurrent=slots))
+    assert isinstance(decision, Wait)
+    assert decision.until > NOW + least
+
+
 def test_a_download_that_submits_wait_for_leaves_its_place_to_nobody() -> None:
     ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
     running = [replace(ending, job_id=name) for name in "abc"]

@@ -70,6 +70,13 @@ def test_a_young_video_takes_what_its_belief_says(age: float) -> None:
     assert done - NOW == pytest.approx(250.0 + 2.0 - age, abs=20.0)
 
 
+def test_a_look_that_comes_later_in_a_full_window_is_foretold() -> None:
+    view = replace(busy(100.0), head="next")
+    (soon,) = forecast(view, RULES, USUAL).done.values()
+    (late,) = forecast(view, replace(RULES, concurrent=20), USUAL).done.values()
+    assert late > soon + 5.0
+
+
 def test_a_video_that_is_probably_done_waits_for_its_poll_and_its_download() -> None:
     view = replace(busy(500.0), latency=1.0)
     (done,) = forecast(view, RULES, USUAL).done.values()
