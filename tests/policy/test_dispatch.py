@@ -501,7 +501,7 @@ def test_a_download_goes_while_others_wait_no_longer_than_a_place_is_worth() -> 
 
 
 @pytest.mark.parametrize(
-    ("video", "slots", "least"), [(task("a", 150), 20, 75), (task("a", 160, 140, 10), 8, 35)]
+    ("video", "slots", "least"), [(task("a", 149), 20, 75), (task("a", 160, 140, 10), 8, 35)]
 )
 def test_a_look_comes_later_where_the_videos_need_all_of_the_window(
     video: Running, slots: int, least: float
