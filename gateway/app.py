@@ -93,7 +93,7 @@ class Gateway:
 
         rules = {account.name: _rules(account, settings) for account in settings.accounts}
         models = {account.name: settings.models_of(account) for account in settings.accounts}
-        returns = {name: rule.window.period + rule.window.guard for name, rule in rules.items()}
+        returns = {name: rule.window.lasts for name, rule in rules.items()}
 
         try:
             served = frozenset[str]().union(*models.values())

@@ -127,8 +127,7 @@ class Dispatcher:
         now = self._clock.now()
         live = self._ledger.live
         book = live.books[self._name]
-        window = self._rules.window
-        book.forget(now, window.period + window.guard)
+        book.forget(now, self._rules.window.lasts)
         idle = list(live.idle(book))
         to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
         head = live.line.head(self._models, now)

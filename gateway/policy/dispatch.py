@@ -26,7 +26,7 @@ from gateway.policy.polling import (
     may_poll,
     when_to_poll,
 )
-from gateway.policy.window import Place, WindowRule, opens_at, returns_at
+from gateway.policy.window import Place, WindowRule, free_at, opens_at
 
 LOOK_FOR_ROOM = 60.0
 """Seconds between two looks whether the disk has room again: nobody tells."""
@@ -143,7 +143,12 @@ def may_submit(view: View, rules: Rules) -> bool:
 def _refills(view: View, rules: Rules) -> bool:
     """Whether slots that come free are filled again, as far as trust and finished videos go."""
     trusted = view.account.doubt is None and not view.account.paused
-    return trusted and view.to_fetch <= rules.concurrent
+    return trusted and not _fetches_first(view, rules)
+
+
+def _fetches_first(view: View, rules: Rules) -> bool:
+    """Whether so many videos wait to be fetched that none may be submitted."""
+    return view.to_fetch > rules.concurrent
 
 
 def worth(view: View, rules: Rules) -> float:
@@ -156,8 +161,8 @@ def worth(view: View, rules: Rules) -> float:
         return PRICE
     many = rules.concurrent if view.head is not None else len(videos)
     often = many * fmean(1 / video.habit.seconds for video in videos)
-    lasts = rules.window.period + rules.window.guard + view.latency
-    need = often * (len(rules.counts) + 1) * lasts / rules.window.requests
+    turn = rules.window.lasts + view.latency
+    need = often * (len(rules.counts) + 1) * turn / rules.window.requests
     return PRICE + round(STEEP * (min(max(need, EASY), FULL) - EASY), 2)
 
 
@@ -199,8 +204,6 @@ class _Polls:
     def __init__(self, view: View, rules: Rules, opens: float) -> None:
         self._view = view
         self._rules = rules
-        self._lasts = rules.window.period + rules.window.guard
-        """Seconds that a place is taken after its call has ended."""
         self._soonest = max(view.now, opens if Kind.POLL in rules.counts else view.now)
         self._worth = worth(view, rules)
         self._best = {
@@ -226,8 +229,7 @@ class _Polls:
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
         view, rules = self._view, self._rules
-        blocks = view.to_fetch > rules.concurrent  # submits wait for it
-        if blocks or Kind.DOWNLOAD not in rules.counts:
+        if _fetches_first(view, rules) or Kind.DOWNLOAD not in rules.counts:
             return view.now
         if self._download_toll <= self._worth * rules.polling.interval:
             return view.now
@@ -260,21 +262,17 @@ class _Polls:
 
     @cached_property
     def _places(self) -> list[float]:
-        """When each of the window's places is free, the next one first: now, or when a call comes
-        back; one under way is taken to end now.
-        """
-        view, window = self._view, self._rules.window
-        back = (min(returns_at(window, place), view.now + self._lasts) for place in view.places)
-        held = [at for at in back if at > view.now]
-        return sorted([*held, *[view.now] * (window.requests - len(held))])
+        """When each of the window's places is free."""
+        return free_at(self._rules.window, self._view.places, self._view.now)
 
     def _toll(self, but: Running | None = None) -> float:
         """Seconds that calls soon to come will wait longer, all together, if one more call, that of
         `but`, takes the next place.
         """
         first, *others = self._places
+        later = [*others, first + self._rules.window.lasts]
         wanted = sorted(self._soon(but))
-        return _waiting(wanted, [*others, first + self._lasts]) - _waiting(wanted, self._places)
+        return _waiting(wanted, later) - _waiting(wanted, self._places)
 
     @cached_property
     def _download_toll(self) -> float:

@@ -17,7 +17,7 @@ from statistics import NormalDist, fmean
 from gateway.job import Kind
 from gateway.policy.dispatch import Rules, View, worth
 from gateway.policy.polling import Running, when_to_poll
-from gateway.policy.window import Place, returns_at, taken
+from gateway.policy.window import free_at
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Chances at which a moment that is not sure is told, each for a fifth of it."""
@@ -182,10 +182,8 @@ class _Places:
 
     def __init__(self, view: View, rules: Rules, usual: Usual) -> None:
         window = rules.window
-        free = window.requests - taken(window, view.places, view.now)
-        held = [_back(rules, place, view.now) for place in view.places]
-        self._returns = [view.now] * free + sorted(back for back in held if back > view.now)
-        self._turn = window.period + window.guard + view.latency
+        self._returns = free_at(window, view.places, view.now)
+        self._turn = window.lasts + view.latency
         self.a_video = len(rules.counts - {Kind.POLL}) + (
             usual.calls - 2 if Kind.POLL in rules.counts else 0.0
         )
@@ -199,11 +197,6 @@ class _Places:
             return now
         turns, index = divmod(index, len(self._returns))
         return self._returns[index] + turns * self._turn
-
-
-def _back(rules: Rules, place: Place, now: float) -> float:
-    back = returns_at(rules.window, place)
-    return now + rules.window.period + rules.window.guard if back == math.inf else back
 
 
 def _quantile(values: Sequence[float], chance: float) -> float:

@@ -21,6 +21,11 @@ class WindowRule:
     guard: float
     spacing: float = 0.0
 
+    @property
+    def lasts(self) -> float:
+        """Seconds that a place is taken after its call has ended."""
+        return self.period + self.guard
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -38,6 +43,15 @@ def returns_at(rule: WindowRule, place: Place) -> float:
 def taken(rule: WindowRule, places: Sequence[Place], now: float) -> int:
     """How many places are taken at `now`."""
     return sum(returns_at(rule, place) > now for place in places)
+
+
+def free_at(rule: WindowRule, places: Sequence[Place], now: float) -> list[float]:
+    """When each of the window's places is free, the next one first: `now`, or when a call comes
+    back; one under way is taken to end now.
+    """
+    back = (min(returns_at(rule, place), now + rule.lasts) for place in places)
+    held = sorted(at for at in back if at > now)
+    return [now] * (rule.requests - len(held)) + held
 
 
 def opens_at(rule: WindowRule, places: Sequence[Place], now: float) -> float:

@@ -415,13 +415,15 @@ def places(taken: int, back: float = 40.0) -> tuple[Place, ...]:
 ENDING = task("ending", 245, 80, 68)
 """About to be finished: 68 or 69 % at 165 s means 236 to 242 s of 245."""
 
+SOON = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
+"""In 4 s it will be: 65 % at 155 s means 235 to 238 s of 235."""
+
 
 def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
     """And one for the submit into its slot; a second look at another's progress falls away."""
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
     looking = task("young", 208, 128, 33)
     view = replace(
-        IDLE, running=[looking, ending], head="next", slots_taken=5, places=places(8), latency=0.0
+        IDLE, running=[looking, SOON], head="next", slots_taken=5, places=places(8), latency=0.0
     )
     assert when_to_poll(looking, RULES.polling, 0.0) <= NOW
     decision = next_call(view, RULES)
@@ -432,8 +434,7 @@ def test_a_place_is_kept_for_a_video_about_to_be_finished() -> None:
 
 def test_a_look_goes_when_it_is_worth_more_than_others_wait_for_it() -> None:
     """They wait for the place that it takes until the next one comes back."""
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    view = replace(IDLE, running=[task("first", 150), ending], head="next", slots_taken=5)
+    view = replace(IDLE, running=[task("first", 150), SOON], head="next", slots_taken=5)
     for back in (6, 8, 10):
         assert next_call(replace(view, places=places(8, back)), RULES) == Send(Kind.POLL, "first")
     for back in (20, 30, 40):
@@ -475,11 +476,8 @@ def test_no_place_is_kept_for_a_submit_that_may_not_go(held: dict[str, object]) 
 
 
 def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_most() -> None:
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
     fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
-    view = replace(
-        IDLE, running=[ending], fetching=fetching, to_fetch=1, head="next", slots_taken=5
-    )
+    view = replace(IDLE, running=[SOON], fetching=fetching, to_fetch=1, head="next", slots_taken=5)
     full = replace(view, places=places(8))
     assert isinstance(next_call(full, RULES), Wait)
     assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.DOWNLOAD, "done")
@@ -491,9 +489,8 @@ def test_a_download_leaves_its_place_to_calls_that_cannot_wait_for_a_period_at_m
 
 def test_a_download_goes_while_others_wait_no_longer_than_a_place_is_worth() -> None:
     """1.6 s where the videos need half of the window, and 10.3 s where they need all of it."""
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
     fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
-    view = replace(IDLE, running=[ending], fetching=fetching, to_fetch=1, head="next")
+    view = replace(IDLE, running=[SOON], fetching=fetching, to_fetch=1, head="next")
     for slots, back, goes in ((5, 5, True), (5, 6, False), (10, 13, True), (10, 14, False)):
         rules = replace(RULES, concurrent=slots)
         decision = next_call(replace(view, slots_taken=slots, places=places(8, back)), rules)
@@ -515,8 +512,7 @@ def test_a_look_comes_later_where_the_videos_need_all_of_the_window(
 
 
 def test_a_download_that_submits_wait_for_leaves_its_place_to_nobody() -> None:
-    ending = replace(ENDING, submitted=NOW - 235, looks=(Look(155.0, 65),))
-    running = [replace(ending, job_id=name) for name in "abc"]
+    running = [replace(SOON, job_id=name) for name in "abc"]
     fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
     view = replace(
         IDLE, running=running, fetching=fetching, head="next", slots_taken=5, places=places(8)

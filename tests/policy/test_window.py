@@ -1,6 +1,7 @@
 """The window against an upstream that counts calls either way, and against its own definition."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.policy.window import Place, WindowRule, opens_at, returns_at, taken
+from gateway.policy.window import Place, WindowRule, free_at, opens_at, returns_at, taken
 
 UNIX = 1_800_000_000.0
 """Times are Unix seconds in life: there floats are coarse, and rounding shows."""
@@ -142,3 +143,16 @@ def test_lowered_limits_wait_until_enough_places_have_returned(held: int) -> Non
     rule = WindowRule(requests=2, period=60.0, guard=0.0)
     places = [Place(number, number) for number in range(held)]
     assert opens_at(rule, places, 10.0) == (held - 2) + 60.0
+
+
+@given(rule=rules, places=places_taken(), now=st.integers(200, 300))
+def test_places_are_free_now_or_when_their_calls_come_back(
+    rule: WindowRule, places: list[Place], now: int
+) -> None:
+    """Those under way are taken to end now."""
+    ended = [replace(place, ended=min(now, place.ended or now)) for place in places]
+    free = free_at(rule, places, now)
+    assert free == sorted(free)
+    assert sum(at == now for at in free) == max(rule.requests - taken(rule, ended, now), 0)
+    back = sorted(at for place in ended if (at := returns_at(rule, place)) > now)
+    assert free[len(free) - len(back) :] == pytest.approx(back)
