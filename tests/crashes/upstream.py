@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 ETAG = '"the one and only"'
@@ -84,7 +84,7 @@ class Upstream:
 
     async def _wait(self, event: asyncio.Event, reader: asyncio.StreamReader) -> None:
         """Until `event`, or until the gateway hangs up."""
-        told, gone = asyncio.create_task(event.wait()), asyncio.create_task(reader.read(1))
+        told, gone = asyncio.create_task(event.wait()), asyncio.create_task(hung_up(reader))
         await asyncio.wait((told, gone), return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
             self.cut += 1
@@ -92,6 +92,12 @@ class Upstream:
             raise ConnectionAbortedError
         gone.cancel()
         await asyncio.wait((gone,))
+
+
+async def hung_up(reader: asyncio.StreamReader) -> None:
+    """A gateway that is killed with bytes still to read resets its connection."""
+    with suppress(ConnectionError):
+        await reader.read(1)
 
 
 async def send(
