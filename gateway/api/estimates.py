@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.clock import Clock
 from gateway.job import Job, State
+from gateway.ledger.lately import WAITED
 from gateway.ledger.live import Live
 from gateway.policy.dispatch import Rules, View
-from gateway.policy.estimate import Forecast, Line, fetching, forecast, line
+from gateway.policy.estimate import Forecast, Line, Usual, fetching, forecast, line
 
 LONGEST = 1.0
 """Seconds that a forecast holds, if nothing is committed."""
@@ -66,7 +67,6 @@ class Estimates:
         return None if done is None else max(done - now, 0.0)
 
     def _done(self, job: Job, now: float) -> float | None:
-        usual = self._live.lately.usual((job.model, job.seconds), self._expected(job))
         match job.state:
             case State.QUEUED:
                 self._look(now)
@@ -74,15 +74,25 @@ class Estimates:
                 sent = self._line(job.model).sent(self._live.line.position(job, rivals))
                 if sent is None:
                     return None
-                return max(sent, job.retry) + self._latency / 2 + usual.held + usual.fetch()
+                return self._home(job, max(sent, job.retry) + self._latency / 2)
             case State.SUBMITTING:
-                return (job.submitted or now) + usual.held + usual.fetch()
+                return self._home(job, job.submitted or now)
             case State.RUNNING:
                 self._look(now)
                 return self._forecasts[job.account or ""].done.get(job.id)
             case State.FETCHING:
+                usual = self._usual(job, job.submitted or now)
                 return fetching(usual, job.finished or now, job.retry, now)
         return None
+
+    def _home(self, job: Job, taken: float) -> float:
+        """When it will be here, if upstream takes it at `taken`."""
+        usual = self._usual(job, taken)
+        return taken + usual.held + usual.fetch()
+
+    def _usual(self, job: Job, taken: float) -> Usual:
+        waited = taken - job.accepted > WAITED
+        return self._live.lately.usual((job.model, job.seconds), self._expected(job), waited)
 
     def _look(self, now: float) -> None:
         """Work out the forecasts anew, if something may have changed."""

@@ -1,9 +1,10 @@
 """What the latest videos took from upstream's taking them until they were here, by model and
-seconds: read from the jobs that are in the ledger.
+seconds: read from the jobs that are in the ledger. Those that had waited in line are told apart,
+for where slots or window are full, polls and downloads wait as well.
 """
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from statistics import fmean, median
 
 from gateway.job import Call, Job, JobMoved, Kind, State
@@ -14,7 +15,13 @@ from gateway.policy.habit import deviation
 Sort = tuple[str, int]
 
 LATEST = 30
-"""How many videos are remembered, of each sort and of all."""
+"""How many videos are remembered, of each group."""
+
+WAITED = 5.0
+"""Seconds from its acceptance until upstream took it, by which a video has waited in line."""
+
+_FEW = 4
+"""Fewer of those that waited, or of those that didn't, are no rule: all are asked instead."""
 
 _IMAGINED = 2
 """How many videos of the expected seconds are taken as seen."""
@@ -27,14 +34,17 @@ class Lately:
     """The latest videos, and what is usual by them."""
 
     def __init__(self) -> None:
-        self._held: dict[Sort | None, deque[float]] = {None: deque(maxlen=LATEST)}
+        self._held: defaultdict[tuple[Sort | None, bool | None], deque[float]] = defaultdict(
+            _latest
+        )
+        """By sort and by whether they had waited; None: all."""
         self._freed: dict[str, float] = {}
         """By account: when a slot came free the last time, unless one was taken since."""
         self._refills: deque[float] = deque(maxlen=LATEST)
         self._calls: deque[int] = deque(maxlen=LATEST)
-        self._fetches: deque[float] = deque(maxlen=LATEST)
+        self._fetches: defaultdict[bool | None, deque[float]] = defaultdict(_latest)
         self._count = 0
-        self._known: dict[tuple[Sort | None, float], tuple[int, Usual]] = {}
+        self._known: dict[tuple[Sort | None, float, bool | None], tuple[int, Usual]] = {}
 
     def take(self, change: Change) -> None:
         """Learn from the videos that a change has completed, and the slots that were refilled."""
@@ -50,12 +60,12 @@ class Lately:
         """Learn from a video that was here at `completed`; those of before first."""
         if job.submitted is None or job.finished is None:
             return
-        sort = (job.model, job.seconds)
-        for each in (None, sort):
-            held = self._held.setdefault(each, deque(maxlen=LATEST))
-            held.append(max(job.finished - job.submitted, 0.0))
+        waited = job.submitted - job.accepted > WAITED
+        for kept in (None, waited):
+            for sort in (None, (job.model, job.seconds)):
+                self._held[sort, kept].append(max(job.finished - job.submitted, 0.0))
+            self._fetches[kept].append(max(completed - job.finished, 0.0))
         self._calls.append(len(job.looks) + 2)
-        self._fetches.append(max(completed - job.finished, 0.0))
         self._count += 1
 
     def _note_slot(self, event: JobMoved) -> None:
@@ -67,22 +77,29 @@ class Lately:
             if job.accepted <= since < math.inf and job.submitted is not None:
                 self._refills.append(max(job.submitted - since, 0.0))
 
-    def usual(self, sort: Sort | None, expected: float) -> Usual:
-        """What is usual for a model and seconds, or for all (None); `expected`: what a video takes
-        as far as nothing is known.
+    def usual(self, sort: Sort | None, expected: float, waited: bool | None = None) -> Usual:
+        """What is usual for a model and seconds, or for all (None), of those that had waited in
+        line, of those that hadn't, or of all (None); `expected`: what a video takes as far as
+        nothing is known.
         """
-        known = self._known.get((sort, expected))
+        asked = (sort, expected, waited)
+        known = self._known.get(asked)
         if known is None or known[0] != self._count:
-            known = self._known[sort, expected] = self._count, self._usual(sort, expected)
+            known = self._known[asked] = self._count, self._usual(*asked)
         return known[1]
 
-    def _usual(self, sort: Sort | None, expected: float) -> Usual:
-        held = [*self._held.get(sort, ()), *[expected] * _IMAGINED]
+    def _usual(self, sort: Sort | None, expected: float, waited: bool | None) -> Usual:
+        kept = waited if len(self._held[sort, waited]) >= _FEW else None
+        seen, fetches = self._held[sort, kept], sorted(self._fetches[kept])
+        held = [*seen, *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
-        seen = self._held.get(sort)
         cycle = (fmean(seen) if seen else expected) + median(self._refills or (0.0,))
         calls = fmean(self._calls) if self._calls else 4.0
-        return Usual(median(held), spread, cycle, calls, tuple(sorted(self._fetches)) or (_FETCH,))
+        return Usual(median(held), spread, cycle, calls, tuple(fetches) or (_FETCH,))
+
+
+def _latest() -> deque[float]:
+    return deque(maxlen=LATEST)
 
 
 def _ended(job: Job, downloads: list[Call]) -> float | None:

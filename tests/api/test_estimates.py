@@ -1,5 +1,6 @@
 """What callers are told of the seconds that are left: in the object and beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
@@ -58,6 +59,22 @@ async def test_who_waits_longer_is_told_more(make_gateway, make_caller) -> None:
     assert None not in seconds
     assert seconds == sorted(seconds)  # type: ignore[type-var]
     assert seconds[19] > seconds[0] + 300  # type: ignore[operator]
+
+
+async def test_who_waits_in_line_is_told_by_those_who_did(house: House, caller: Caller) -> None:
+    house.gateway.stop_calls()
+    video = await caller.create()
+    job = house.ledger.live.jobs[video]
+    for waited, held in [(0.5, 60.0)] * 5 + [(30.0, 600.0)] * 25:
+        taken = job.accepted + waited
+        done = replace(job, submitted=taken, finished=taken + held)
+        house.ledger.live.lately.learn(done, taken + held + 1.0)
+    others = [await caller.create(f"cat {number}") for number in range(7)]
+    first, last = await told(caller, video), await told(caller, others[-1])
+    assert first is not None
+    assert last is not None
+    assert first < 100  # it goes at once
+    assert last > 400 + 600  # it waits for one of those before it
 
 
 async def test_nobody_can_tell_while_nothing_is_sent(

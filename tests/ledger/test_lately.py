@@ -1,4 +1,6 @@
-"""What is usual by the latest videos: how long a slot is idle until it is taken again."""
+"""What is usual by the latest videos: how long a slot is idle until it is taken again, and how much
+longer those take that had to wait.
+"""
 
 from gateway.job import Job, JobMoved, State
 from gateway.ledger.lately import Lately
@@ -67,3 +69,27 @@ def test_a_slot_that_nobody_waited_for_teaches_nothing() -> None:
     job = a_job(account="a", state=State.RUNNING, accepted=1500.0, submitted=1501.0)
     moved(lately, State.SUBMITTING, job)
     assert idle(lately) == 0.0
+
+
+def learn(lately: Lately, count: int, waited: float, held: float, fetch: float) -> None:
+    for _ in range(count):
+        job = a_job(accepted=1000.0, submitted=1000.0 + waited, finished=1000.0 + waited + held)
+        lately.learn(job, 1000.0 + waited + held + fetch)
+
+
+def test_those_that_waited_in_line_are_told_apart() -> None:
+    lately = Lately()
+    learn(lately, 6, waited=30.0, held=90.0, fetch=40.0)
+    learn(lately, 40, waited=0.5, held=60.0, fetch=1.0)  # more than are remembered
+    for sort in (None, (a_job().model, a_job().seconds)):
+        waited, quiet = (lately.usual(sort, 60.0, told) for told in (True, False))
+        assert (waited.held, waited.fetch()) == (90.0, 40.0)
+        assert (quiet.held, quiet.fetch()) == (60.0, 1.0)
+        assert lately.usual(sort, 60.0) == quiet  # the latest of all
+
+
+def test_a_few_that_waited_are_no_rule() -> None:
+    lately = Lately()
+    learn(lately, 30, waited=0.5, held=60.0, fetch=1.0)
+    learn(lately, 3, waited=30.0, held=90.0, fetch=40.0)
+    assert lately.usual(None, 60.0, True) == lately.usual(None, 60.0)
