@@ -55,7 +55,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, limits: Limits, **parts: Any) -> None:
         super().__init__(**parts)
         self._limits = limits
-        self.timeout_keep_alive = limits.idle  # type: ignore[assignment]
+        self.timeout_keep_alive = limits.idle  # type: ignore[assignment]  # typed as whole seconds
         self._fruitless = 0
         self._in_head = True
         self._in_body = False
@@ -69,7 +69,9 @@ class Connection(HttpToolsProtocol):
         self._body_timer: asyncio.TimerHandle | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(  # type: ignore[override]  # as uvicorn's own narrows it
+        self, transport: asyncio.Transport
+    ) -> None:
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
             self.connections.discard(self)

@@ -40,5 +40,6 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> ASGIApp:
     """The application, believing the forwarded headers of these addresses alone."""
     if not trusted:
         return app
-    # Host is looked at first: uvicorn's puts the caller's address in the place of the proxy's.
+    # Host is looked at first: uvicorn's puts the caller's address in the place of the proxy's. It
+    # has types of its own for ASGI.
     return ForwardedHost(ProxyHeadersMiddleware(app, list(trusted)), trusted)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
     gateway = Gateway(settings, keys, read_boot(), on_fatal)
     config = uvicorn.Config(
         gateway.app,
-        http=partial(Connection, settings.limits),  # type: ignore[arg-type]
+        http=partial(Connection, settings.limits),  # type: ignore[arg-type]  # typed as a class
         ws="none",
         host=settings.server.host,
         port=settings.server.port,
@@ -74,7 +74,7 @@ def _metrics_config(settings: Settings, gateway: Gateway) -> uvicorn.Config | No
         return None
     return uvicorn.Config(
         gateway.metrics_app,
-        http=partial(Connection, settings.limits),  # type: ignore[arg-type]
+        http=partial(Connection, settings.limits),  # type: ignore[arg-type]  # typed as a class
         ws="none",
         host=settings.server.metrics_host,
         port=settings.server.metrics_port,
