@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.clock import Clock
 from gateway.job import Job, State
-from gateway.ledger.lately import WAITED
+from gateway.ledger.lately import has_waited
 from gateway.ledger.live import Live
 from gateway.policy.dispatch import Rules, View
 from gateway.policy.estimate import Forecast, Line, Usual, fetching, forecast, line
@@ -74,9 +74,9 @@ class Estimates:
                 sent = self._line(job.model).sent(self._live.line.position(job, rivals))
                 if sent is None:
                     return None
-                return self._home(job, max(sent, job.retry) + self._latency / 2)
+                return self._here(job, max(sent, job.retry) + self._latency / 2)
             case State.SUBMITTING:
-                return self._home(job, job.submitted or now)
+                return self._here(job, job.submitted or now)
             case State.RUNNING:
                 self._look(now)
                 return self._forecasts[job.account or ""].done.get(job.id)
@@ -85,13 +85,14 @@ class Estimates:
                 return fetching(usual, job.finished or now, job.retry, now)
         return None
 
-    def _home(self, job: Job, taken: float) -> float:
+    def _here(self, job: Job, taken: float) -> float:
         """When it will be here, if upstream takes it at `taken`."""
         usual = self._usual(job, taken)
         return taken + usual.held + usual.fetch()
 
     def _usual(self, job: Job, taken: float) -> Usual:
-        waited = taken - job.accepted > WAITED
+        """What is usual for its like, if upstream takes it at `taken`."""
+        waited = has_waited(job.accepted, taken)
         return self._live.lately.usual((job.model, job.seconds), self._expected(job), waited)
 
     def _look(self, now: float) -> None:

@@ -4,8 +4,10 @@ for where slots or window are full, polls and downloads wait as well.
 """
 
 import math
-from collections import defaultdict, deque
+from collections import deque
+from collections.abc import Sequence
 from statistics import fmean, median
+from typing import NamedTuple
 
 from gateway.job import Call, Job, JobMoved, Kind, State
 from gateway.ledger.transitions import Change
@@ -15,13 +17,16 @@ from gateway.policy.habit import deviation
 Sort = tuple[str, int]
 
 LATEST = 30
-"""How many videos are remembered, of each group."""
+"""By how many videos it is told what is usual, at most."""
 
-WAITED = 5.0
-"""Seconds from its acceptance until upstream took it, by which a video has waited in line."""
+_REMEMBERED = 120
+"""How many videos are remembered, of each sort and of all: among them are those that had waited."""
 
 _FEW = 4
-"""Fewer of those that waited, or of those that didn't, are no rule: all are asked instead."""
+"""Fewer of those that had waited, or of those that hadn't, are no rule: all are asked instead."""
+
+_WAITED = 5.0
+"""Seconds: more than a submit takes that goes at once."""
 
 _IMAGINED = 2
 """How many videos of the expected seconds are taken as seen."""
@@ -30,19 +35,25 @@ _FETCH = 2.0
 """Seconds that a download takes, until that is known."""
 
 
+class _Took(NamedTuple):
+    """What one video took: whether it had waited in line; seconds upstream, until its end was seen;
+    seconds from then until it was here.
+    """
+
+    waited: bool
+    held: float
+    fetch: float
+
+
 class Lately:
     """The latest videos, and what is usual by them."""
 
     def __init__(self) -> None:
-        self._held: defaultdict[tuple[Sort | None, bool | None], deque[float]] = defaultdict(
-            _latest
-        )
-        """By sort and by whether they had waited; None: all."""
+        self._took: dict[Sort | None, deque[_Took]] = {}
         self._freed: dict[str, float] = {}
         """By account: when a slot came free the last time, unless one was taken since."""
         self._refills: deque[float] = deque(maxlen=LATEST)
         self._calls: deque[int] = deque(maxlen=LATEST)
-        self._fetches: defaultdict[bool | None, deque[float]] = defaultdict(_latest)
         self._count = 0
         self._known: dict[tuple[Sort | None, float, bool | None], tuple[int, Usual]] = {}
 
@@ -60,11 +71,13 @@ class Lately:
         """Learn from a video that was here at `completed`; those of before first."""
         if job.submitted is None or job.finished is None:
             return
-        waited = job.submitted - job.accepted > WAITED
-        for kept in (None, waited):
-            for sort in (None, (job.model, job.seconds)):
-                self._held[sort, kept].append(max(job.finished - job.submitted, 0.0))
-            self._fetches[kept].append(max(completed - job.finished, 0.0))
+        took = _Took(
+            has_waited(job.accepted, job.submitted),
+            max(job.finished - job.submitted, 0.0),
+            max(completed - job.finished, 0.0),
+        )
+        for sort in (None, (job.model, job.seconds)):
+            self._took.setdefault(sort, deque(maxlen=_REMEMBERED)).append(took)
         self._calls.append(len(job.looks) + 2)
         self._count += 1
 
@@ -89,17 +102,28 @@ class Lately:
         return known[1]
 
     def _usual(self, sort: Sort | None, expected: float, waited: bool | None) -> Usual:
-        kept = waited if len(self._held[sort, waited]) >= _FEW else None
-        seen, fetches = self._held[sort, kept], sorted(self._fetches[kept])
+        seen = [took.held for took in self._like(sort, waited)]
+        fetches = sorted(took.fetch for took in self._like(None, waited))
         held = [*seen, *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
         cycle = (fmean(seen) if seen else expected) + median(self._refills or (0.0,))
         calls = fmean(self._calls) if self._calls else 4.0
         return Usual(median(held), spread, cycle, calls, tuple(fetches) or (_FETCH,))
 
+    def _like(self, sort: Sort | None, waited: bool | None) -> Sequence[_Took]:
+        """The latest of a sort that had waited, or that hadn't; of all for None, or where those are
+        few.
+        """
+        latest = [*self._took.get(sort, ())]
+        like = [took for took in latest if waited in (None, took.waited)]
+        return (like if len(like) >= _FEW else latest)[-LATEST:]
 
-def _latest() -> deque[float]:
-    return deque(maxlen=LATEST)
+
+def has_waited(accepted: float, taken: float) -> bool:
+    """Whether a job that was accepted and taken by upstream at these moments had waited in line, or
+    for an account that paused, backed off or refused it.
+    """
+    return taken - accepted > _WAITED
 
 
 def _ended(job: Job, downloads: list[Call]) -> float | None:

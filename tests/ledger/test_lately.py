@@ -79,13 +79,13 @@ def learn(lately: Lately, count: int, waited: float, held: float, fetch: float) 
 
 def test_those_that_waited_in_line_are_told_apart() -> None:
     lately = Lately()
-    learn(lately, 6, waited=30.0, held=90.0, fetch=40.0)
-    learn(lately, 40, waited=0.5, held=60.0, fetch=1.0)  # more than are remembered
+    learn(lately, 40, waited=4.75, held=60.0, fetch=1.0)
+    learn(lately, 31, waited=5.25, held=90.0, fetch=40.0)
     for sort in (None, (a_job().model, a_job().seconds)):
         waited, quiet = (lately.usual(sort, 60.0, told) for told in (True, False))
         assert (waited.held, waited.fetch()) == (90.0, 40.0)
         assert (quiet.held, quiet.fetch()) == (60.0, 1.0)
-        assert lately.usual(sort, 60.0) == quiet  # the latest of all
+        assert lately.usual(sort, 60.0) == waited  # the latest of all
 
 
 def test_a_few_that_waited_are_no_rule() -> None:
@@ -93,3 +93,10 @@ def test_a_few_that_waited_are_no_rule() -> None:
     learn(lately, 30, waited=0.5, held=60.0, fetch=1.0)
     learn(lately, 3, waited=30.0, held=90.0, fetch=40.0)
     assert lately.usual(None, 60.0, True) == lately.usual(None, 60.0)
+
+
+def test_how_it_was_long_ago_is_forgotten() -> None:
+    lately = Lately()
+    learn(lately, 30, waited=30.0, held=90.0, fetch=40.0)
+    learn(lately, 117, waited=0.5, held=300.0, fetch=1.0)
+    assert lately.usual(None, 300.0, True).held == 300.0
