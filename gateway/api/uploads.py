@@ -159,7 +159,7 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part
         if part.field_name == IMAGE_URL and part.file is None:
-            spool = SpooledTemporaryFile(self.spool_max_size)  # noqa: SIM115 - closed by read_wanted
+            spool = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by read_wanted
             self._files_to_close_on_error.append(spool)
             part.file = UploadFile(cast("BinaryIO", spool), size=0)
 

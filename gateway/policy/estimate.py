@@ -193,7 +193,7 @@ class _Places:
     def at(self, now: float, count: float) -> float:
         """When so many calls more than now have had their place."""
         index = round(count) - 1
-        if index < 0 or not self._returns:
+        if index < 0:
             return now
         turns, index = divmod(index, len(self._returns))
         return self._returns[index] + turns * self._turn

@@ -92,9 +92,7 @@ async def test_who_has_waited_is_told_by_those_who_had(
     video = await caller.create()
     teach(house, video)
     taken = house.ledger.live.jobs[video].accepted + wait
-    times = (
-        {"submitted": taken, "finished": taken} if state is State.FETCHING else {"submitted": taken}
-    )
+    times = {"submitted": taken} | ({"finished": taken} if state is State.FETCHING else {})
     await bring(house, video, state, upstream_id="t", **times)
     seconds = await told(caller, video)
     assert seconds is not None
