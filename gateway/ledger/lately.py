@@ -19,8 +19,10 @@ Sort = tuple[str, int]
 LATEST = 30
 """By how many videos it is told what is usual, at most."""
 
-_REMEMBERED = 120
-"""How many videos are remembered, of each sort and of all: among them are those that had waited."""
+REMEMBERED = 120
+"""How many videos are remembered, of each sort and of all: among them are those that had waited. As
+many are learnt from again at a start.
+"""
 
 _FEW = 4
 """Fewer of those that had waited, or of those that hadn't, are no rule: all are asked instead."""
@@ -77,7 +79,7 @@ class Lately:
             max(completed - job.finished, 0.0),
         )
         for sort in (None, (job.model, job.seconds)):
-            self._took.setdefault(sort, deque(maxlen=_REMEMBERED)).append(took)
+            self._took.setdefault(sort, deque(maxlen=REMEMBERED)).append(took)
         self._calls.append(len(job.looks) + 2)
         self._count += 1
 

@@ -9,12 +9,10 @@ from sqlalchemy import Connection, String, cast, func, insert, select, union_all
 from gateway.clock import Boot
 from gateway.errors import StartError
 from gateway.job import TERMINAL, Account, Call, Kind, State
+from gateway.ledger.lately import REMEMBERED
 from gateway.ledger.live import Live
 from gateway.ledger.schema import accounts, boots, calls, jobs
 from gateway.ledger.transitions import Change, read_account, read_job, transition
-
-LATEST = 50
-"""Finished videos that a start learns from."""
 
 
 def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
@@ -142,7 +140,7 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     rows = conn.execute(select(accounts)).mappings()
     live.load(found, taken, [read_account(row) for row in rows], states, ghosts)
     done = (jobs.c.state == State.COMPLETED) & jobs.c.finished.is_not(None)
-    latest = select(jobs).where(done).order_by(jobs.c.finished.desc()).limit(LATEST)
+    latest = select(jobs).where(done).order_by(jobs.c.finished.desc()).limit(REMEMBERED)
     for row in reversed(conn.execute(latest).mappings().all()):
         job = read_job(row)
         live.history.learn(job)

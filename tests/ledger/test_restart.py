@@ -12,9 +12,9 @@ from gateway.clock import Boot
 from gateway.errors import StartError
 from gateway.job import Kind, Look, State
 from gateway.ledger.callers import add_key
+from gateway.ledger.lately import REMEMBERED
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.operator import pause_account
-from gateway.ledger.restart import LATEST
 from gateway.ledger.transitions import forget, settle
 from gateway.policy.habit import unknown
 
@@ -348,7 +348,7 @@ async def test_the_latest_videos_teach_and_those_that_ended_otherwise_do_not(
 ) -> None:
     """However many took longer before."""
     ledger = await open_ledger()
-    for number in range(LATEST + 30):
+    for number in range(REMEMBERED + 30):
         seconds = 600.0 if number < 30 else 60.0
         await accepted(ledger, number, state=State.COMPLETED, **taught(number, seconds))
     for number in range(200, 230):
