@@ -125,7 +125,12 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
 
 def request_bodies(allowed: Requests) -> Data:
     """The three forms of what a caller asks for."""
-    prompt = {"type": "string", "maxLength": allowed.prompt_chars, "pattern": r"\S"}
+    prompt = {
+        "type": "string",
+        "maxLength": allowed.prompt_chars,
+        "pattern": r"\S",
+        "description": "No control characters, but for tabs and line breaks.",
+    }
     lengths = [str(seconds) for seconds in allowed.seconds]
     url = {"type": "string", "pattern": "^data:[^,]*;base64,"}
     picture = (

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
+from unicodedata import category
 
 import orjson
 from PIL import Image, UnidentifiedImageError
@@ -51,6 +52,11 @@ MOST_VALUES = 200_000
 
 MOST_SCANS = 500
 """Scans of a JPEG at most: each costs a look at every pixel; a progressive one has about ten."""
+
+_CONTROL = {"Cc", "Cs"}
+"""Unicode categories that no text needs: control characters and halves of surrogate pairs. What
+joins emoji or letters, or is newer than this Python's tables, is a text as any other.
+"""
 
 _CHARSETS = {"", "utf-8", "utf8", "us-ascii", "ascii"}
 
@@ -299,14 +305,16 @@ def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
     _check_names(values)
     if IMAGE in values or FILE_ID in values:
         raise _not_taken()
-    prompt = values.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
+    prompt = values.get("prompt") or ""
+    if not isinstance(prompt, str):
+        raise _bad("prompt", "must be a text")
+    if not prompt.strip():
         raise _bad("prompt", "is required: a text of what the video shows")
     if len(prompt) > allowed.prompt_chars:
         most = f"must have at most {allowed.prompt_chars} characters, and has {len(prompt)}"
         raise _bad("prompt", most)
-    if any(not char.isprintable() and not char.isspace() for char in prompt):
-        raise _bad("prompt", "must not hold control characters")
+    if any(category(char) in _CONTROL and char not in "\t\n\r" for char in prompt):
+        raise _bad("prompt", "must not hold control characters, but for tabs and line breaks")
     seconds = values.get("seconds", allowed.seconds[0])
     if isinstance(seconds, int) and not isinstance(seconds, bool):
         seconds = str(seconds)

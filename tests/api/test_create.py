@@ -68,7 +68,20 @@ class TestAccepted:
         told = answer.json()
         assert (told["model"], told["size"], told["seconds"]) == ("sora-3", "720x1280", "4")
 
-    @pytest.mark.parametrize("prompt", ["x" * 999, "ä" * 999, "line\nline\ttab", "🐈", "{}"])
+    @pytest.mark.parametrize(
+        "prompt",
+        [
+            "x" * 999,
+            "ä" * 999,
+            "line\nline\r\n\ttab",
+            "🐈",
+            "{}",
+            "\U0001f469\u200d\U0001f680",  # two emoji, joined to one
+            "\u0645\u06cc\u200c\u062e",
+            "\U0001fae8",  # newer than Python 3.11's tables
+            "\u200f\u05e2\u05d1\u00ad",
+        ],
+    )
     async def test_prompts_up_to_the_limit(self, caller: Caller, prompt: str) -> None:
         assert (await caller.post(prompt)).json()["prompt"] == prompt
 
@@ -96,6 +109,8 @@ class TestRefused:
             ({"prompt": "x" * 1_000_000}, "prompt", "at most 999 characters"),
             ({"prompt": "a\0b"}, "prompt", "control characters"),
             ({"prompt": "a\x1b[31mb"}, "prompt", "control characters"),
+            ({"prompt": "a\x1cb"}, "prompt", "but for tabs and line breaks"),
+            ({"prompt": "a\x85b"}, "prompt", "control characters"),
             ({"prompt": "a", "model": "sora-9"}, "model", "must be one of sora-2."),
             ({"prompt": "a", "size": "1x1"}, "size", "must be one of 1280x720, 720x1280."),
             ({"prompt": "a", "size": ""}, "size", "must be one of 1280x720, 720x1280."),
