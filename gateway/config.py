@@ -231,12 +231,11 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
-    unknown = [
-        f"{name}: there is no such section" for name in values.keys() - Settings.model_fields
-    ]
-    if unknown:  # some names would be taken for options of the reader itself
-        raise SettingsError(*sorted(unknown))
-    mistyped = [*_mistyped_variables(os.environ), *failpoint.problems(os.environ)]
+    unknown = sorted(values.keys() - Settings.model_fields)
+    for name in unknown:  # some would be taken for options of the reader itself
+        del values[name]
+    mistyped = [f"{name}: there is no such section" for name in unknown]
+    mistyped += [*_mistyped_variables(os.environ), *failpoint.problems(os.environ)]
     listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
         settings = Settings(**values)

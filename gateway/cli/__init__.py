@@ -42,7 +42,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         refuse(*error.problems)
-    except GatewayError as error:
+    except (GatewayError, ModuleNotFoundError) as error:  # the sandbox has parts of its own
         refuse(str(error))
 
 

@@ -1,6 +1,7 @@
 """`video-gateway create`: make one video through a gateway and save it, as any caller could."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,22 +46,39 @@ def make_video(
     """Create, wait, download; where the MP4 lies. Raises GatewayError in the gateway's own
     words.
     """
+    _check(key, output)
     fields = {"prompt": prompt, "seconds": seconds, "size": size}
-    parts: list[tuple[str, Any]] = [(name, (None, text)) for name, text in fields.items() if text]
+    given = {name: text for name, text in fields.items() if text is not None}
+    parts: list[tuple[str, Any]] = [(name, (None, text)) for name, text in given.items()]
     headers = {"authorization": f"Bearer {key}"} if key else {}
+    base = url.rstrip("/").removesuffix("/v1")  # OpenAI's clients want it with that
     try:
         if image is not None:
             parts.append(("input_reference", (image.name, image.read_bytes())))
-        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False) as client:
             video = _read(client.post("/v1/videos", files=parts))
+            print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
             video = _wait(client, video)
             target = output or Path(f"{video['id']}.mp4")
             _download(client, video["id"], target)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise GatewayError(f"{url} can't be reached: {error}") from error
     except OSError as error:
         raise GatewayError(f"{error.filename}: {error.strerror}") from error
     return target
+
+
+def _check(key: str, output: Path | None) -> None:
+    """What would be found wrong only once a video is paid for, or has no words of its own."""
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise GatewayError("the key is none: it holds other characters than a key has")
+    if output is not None and output.is_dir():
+        raise GatewayError(f"{output} is a folder: name a file in it")
+    folder = Path() if output is None else output.parent
+    if not folder.is_dir():
+        raise GatewayError(f"there is no folder {folder} to save the video in")
+    if not os.access(folder, os.W_OK):
+        raise GatewayError(f"the folder {folder} can't be written to")
 
 
 def _wait(client: httpx.Client, video: dict[str, Any]) -> dict[str, Any]:

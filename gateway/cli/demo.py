@@ -24,7 +24,7 @@ KEY = "sandbox-key"
 
 
 def demo(
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to save the video.")] = Path(
         "demo.mp4"
     ),

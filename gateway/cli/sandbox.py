@@ -9,7 +9,7 @@ from gateway.errors import SettingsError
 
 def sandbox(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8090,
     key: Annotated[str, typer.Option(help="The one key it accepts.")] = "sandbox-key",
     auth_scheme: Annotated[str, typer.Option(help='"Bearer", or empty for the bare key.')] = "",
     vocabulary: Annotated[Literal["apiyi", "openai"], typer.Option(help="Its words.")] = "apiyi",

@@ -9,15 +9,19 @@ from socket import socket
 from types import FrameType
 from typing import Annotated
 
+import structlog
 import typer
 import uvicorn
 
-from gateway import log
+from gateway import log as logs
 from gateway.api.connection import Connection
 from gateway.app import Gateway
 from gateway.cli.options import CONFIG, Config
 from gateway.clock import read_boot
 from gateway.config import Settings, load_settings, upstream_keys
+from gateway.errors import StartError
+
+log = structlog.get_logger()
 
 
 def serve(
@@ -28,7 +32,7 @@ def serve(
     """Run the gateway."""
     settings = load_settings(config, host, port)
     keys = upstream_keys(settings)
-    log.configure(keys.values())
+    logs.configure(keys.values())
     raise_descriptors()
     server = build_server(settings, keys)
     server.run()
@@ -104,16 +108,22 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await self._life.__aenter__()
+        place = self.config
         try:
             await super().startup(sockets)
             if self._metrics is not None:
+                place = self._metrics.config
                 self._metrics.config.load()
                 self._metrics.lifespan = self._metrics.config.lifespan_class(self._metrics.config)
                 await self._metrics.startup()
-        except BaseException:  # also SystemExit, which is how uvicorn says that a port is taken
+        except BaseException as error:
             await self._life.__aexit__(None, None, None)
+            if isinstance(error, SystemExit):  # how uvicorn ends where it can't listen
+                raise StartError(f"can't listen on {place.host}:{place.port}") from error
             raise
         self._up.set()
+        host, port, *_ = self.servers[0].sockets[0].getsockname()
+        log.info("ready", host=host, port=port)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self.gateway.stop_calls()

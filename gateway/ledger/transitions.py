@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 import orjson
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
-from gateway.errors import QueueFull, RepeatConflict, StateConflict
+from gateway.errors import QueueFull, Refused, RepeatConflict, StateConflict
 from gateway.job import (
     TERMINAL,
     TRANSITIONS,
@@ -289,7 +289,9 @@ def _moved(before: Job, after: Job) -> Change:
 def purge(conn: Connection, caller: str, wall: float) -> Change:
     """Delete all jobs of the caller called so, and their prompts with them."""
     jobs, callers = schema.jobs, schema.callers
-    his = select(callers.c.id).where(callers.c.name == caller).scalar_subquery()
+    his = conn.execute(select(callers.c.id).where(callers.c.name == caller)).scalar()
+    if his is None:
+        raise Refused(f"there is no caller {caller!r}")
     rows = conn.execute(select(jobs).where(jobs.c.caller == his)).mappings().all()
     changed: list[Job] = []
     events: list[Event] = []

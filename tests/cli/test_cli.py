@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ from stage import UPSTREAM_KEY, picture, until
 from gateway.cli import main
 from gateway.content.mp4 import is_whole_mp4
 from gateway.keys import is_key
-from gateway.sandbox import Running
+from gateway.sandbox import Running, movie
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -138,14 +139,14 @@ class TestCheck:
         assert command("check").returncode == 0
 
     def test_a_line_for_each_problem(self, command: Command, config: Path) -> None:
-        wrong = "expected = 9000.0\n[limits]\nqueued = -1\nnonsense = 1\n"
+        wrong = "expected = 9000.0\n[limits]\nqueued = -1\nnonsense = 1\n[nowhere]\nx = 1\n"
         config.write_text(config.read_text().replace("expected = 0.3\n", wrong))
         done = command("check", "--config", config)
         assert done.returncode == 2
         assert done.stdout == ""
         lines = done.stderr.splitlines()
         assert all(line.startswith("video-gateway: ") for line in lines)
-        for problem in ("limits.queued", "limits.nonsense"):
+        for problem in ("limits.queued", "limits.nonsense", "nowhere: there is no such section"):
             assert sum(problem in line for line in lines) == 1
 
     @pytest.mark.parametrize(
@@ -154,7 +155,6 @@ class TestCheck:
             (None, "No such file"),
             ("[server", "config.toml"),
             ("[server]\nport = 99999\n", "server.port"),
-            ("[nowhere]\nx = 1\n", "nowhere"),
             ('[[accounts]]\nbase_url = "ftp://x"\n', "base_url"),
             ('[[accounts]]\napi_key = "sk-oops-a-secret"\n', "accounts.0.api_key"),
             ('[auth]\nmode = "open"\n[server]\nhost = "0.0.0.0"\n', "auth.mode"),
@@ -299,6 +299,8 @@ class TestCreate:
         keyed = {"VIDEO_GATEWAY_KEY": key}
         assert "must be one of 10, 15" in await refused("a cat", "--seconds", "99", **keyed)
         assert "No such file" in await refused("a cat", "--image", tmp_path / "none.png", **keyed)
+        assert "prompt is required" in await refused("", **keyed)
+        assert "the key is none" in await refused("a cat", "--key", "schlüssel")
         assert "rejected by the content policy" in await refused("sandbox:policy", **keyed)
         assert not any(".mp4" in name for name in os.listdir(tmp_path))
 
@@ -316,6 +318,63 @@ class TestCreate:
         done = await asyncio.to_thread(process, "serve", "--port", "0")
         assert done.returncode == 2
         assert "another server is running" in done.stderr
+
+    async def test_a_place_that_can_not_be_written_is_told_before_anything_is_paid_for(
+        self, command: Command, served: str, tmp_path: Path, upstream: Running
+    ) -> None:
+        key = command("keys", "create", "alice").stdout.strip()
+        for place, said in ((tmp_path / "no" / "x.mp4", "no folder"), (tmp_path, "is a folder")):
+            words = ("create", "a cat", "--url", f"{served}/v1", "--key", key, "-o", place)
+            done = await asyncio.to_thread(command, *words)
+            assert done.returncode == 2
+            (line,) = done.stderr.splitlines()
+            assert said in line
+        assert not upstream.state.tasks
+
+    async def test_the_id_is_told_at_once(
+        self, command: Command, served: str, tmp_path: Path
+    ) -> None:
+        """A base URL as OpenAI's clients take it does, too."""
+        key = command("keys", "create", "alice").stdout.strip()
+        words = ("create", "a cat", "--url", f"{served}/v1", "--key", key, "-o", tmp_path / "a.mp4")
+        done = await asyncio.to_thread(command, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith("video_")
+
+
+@pytest.mark.parametrize("words", [["serve"], ["demo"]])
+def test_a_port_that_is_taken(process: Command, config: Path, words: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = process(*words, "--port", str(port))
+    assert done.returncode == 2
+    *_, line = done.stderr.splitlines()
+    assert line == f"video-gateway: can't listen on 127.0.0.1:{port}"
+    assert "Traceback" not in done.stderr
+    assert '"event": "ready"' not in done.stderr
+
+
+@pytest.mark.parametrize("command_", ["demo", "sandbox"])
+def test_the_sandbox_without_what_makes_its_videos(
+    command: Command, monkeypatch: pytest.MonkeyPatch, command_: str
+) -> None:
+    monkeypatch.setattr(movie, "find_spec", lambda _name: None)
+    done = command(command_, "--port", str(free_port()))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert 'pip install "video-gateway[sandbox]"' in line
+
+
+@pytest.mark.parametrize("command_", ["demo", "sandbox"])
+def test_a_port_that_is_none(command: Command, command_: str) -> None:
+    assert command(command_, "--port", "99999").returncode == 2
+
+
+def test_a_url_that_is_none(command: Command) -> None:
+    done = command("create", "a cat", "--url", "http://[::1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "can't be reached" in line
 
 
 def test_nobody_there(process: Command) -> None:

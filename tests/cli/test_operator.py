@@ -290,3 +290,9 @@ class TestAccounts:
 
     async def test_an_account_that_is_none(self, operate: Operate, house: House) -> None:
         assert "no account 'x'" in refused(operate("accounts", "pause", "x"))
+
+
+async def test_a_purge_of_nobody_is_refused(house: House, operate: Operate) -> None:
+    said = operate("purge", "--caller", "nobody")
+    assert said.status == 2
+    assert "there is no caller 'nobody'" in said.err
