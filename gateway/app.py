@@ -153,7 +153,8 @@ class Gateway:
         )
         uploads = Uploads(settings.requests)
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
-        files = Files(jobs, videos, ledger, clock, content.upstream_ttl)
+        names = {account.name for account in settings.accounts}
+        files = Files(jobs, videos, ledger, clock, content.upstream_ttl, names)
         health = Health(ledger, clock, rules, metrics.expose)
         description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])
@@ -225,7 +226,7 @@ class Gateway:
         self._housekeeping = [asyncio.create_task(each.run()) for each in housekeeping]
         for loop in (*self._loops, *self._housekeeping):
             loop.add_done_callback(self._ended)
-        log.info("ready", data=str(self._settings.server.data_dir), accounts=[*self._calls])
+        log.info("started", data=str(self._settings.server.data_dir), accounts=[*self._calls])
 
     async def _end(self) -> None:
         self.stop_calls()

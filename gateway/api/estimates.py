@@ -79,7 +79,8 @@ class Estimates:
                 return self._here(job, job.submitted or now)
             case State.RUNNING:
                 self._look(now)
-                return self._forecasts[job.account or ""].done.get(job.id)
+                served = self._forecasts.get(job.account or "")  # not so: adopted for another
+                return None if served is None else served.done.get(job.id)
             case State.FETCHING:
                 usual = self._usual(job, job.submitted or now)
                 return fetching(usual, job.finished or now, job.retry, now)

@@ -7,7 +7,7 @@ The ETag is the content's SHA-256, so that whatever a caller holds can be told f
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import BinaryIO
 
 import structlog
@@ -34,16 +34,25 @@ _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 class Files:
-    """The endpoint of a video's content. `ttl`: seconds that upstream keeps a finished video."""
+    """The endpoint of a video's content. `ttl`: seconds that upstream keeps a finished video;
+    `served`: the accounts that something can be fetched over.
+    """
 
     def __init__(
-        self, videos: Videos, store: VideoStore, ledger: Ledger, clock: Clock, ttl: float
+        self,
+        videos: Videos,
+        store: VideoStore,
+        ledger: Ledger,
+        clock: Clock,
+        ttl: float,
+        served: Collection[str],
     ) -> None:
         self._videos = videos
         self._store = store
         self._ledger = ledger
         self._clock = clock
         self._ttl = ttl
+        self._served = served
 
     async def content(self, request: Request) -> Response:
         job = await self._videos.own(request)
@@ -73,7 +82,8 @@ class Files:
         await self._store.remove(job.id)
         reach("content.lost")
         job = now
-        may_come_back = self._clock.now() - (job.finished or 0.0) < self._ttl
+        is_kept = self._clock.now() - (job.finished or 0.0) < self._ttl
+        may_come_back = is_kept and job.account in self._served
         lost = {"content_lost": may_come_back, "content_gone": not may_come_back}
         await self._ledger.commit(note(job, lost | {"misses": 0, "retry": 0.0}))
         reach("content.marked")

@@ -115,7 +115,7 @@ def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
     slots += [(opens,) * len(SHARES)] * max(rules.concurrent - view.slots_taken, 0)
     moments = sorted(
         max(opens, moment)
-        for at in slots[: rules.concurrent]
+        for at in sorted(slots)[-rules.concurrent :]  # more are taken: the first are not refilled
         for count in range(ROUNDS)
         for moment in _again(at, count, cycle, usual.spread)
     )

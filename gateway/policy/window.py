@@ -47,11 +47,12 @@ def taken(rule: WindowRule, places: Sequence[Place], now: float) -> int:
 
 def free_at(rule: WindowRule, places: Sequence[Place], now: float) -> list[float]:
     """When each of the window's places is free, the next one first: `now`, or when a call comes
-    back; one under way is taken to end now.
+    back; one under way is taken to end now. Of more calls than places, since there were more of
+    these before, the first ones give none back.
     """
     back = (min(returns_at(rule, place), now + rule.lasts) for place in places)
     held = sorted(at for at in back if at > now)
-    return [now] * (rule.requests - len(held)) + held
+    return [now] * (rule.requests - len(held)) + held[-rule.requests :]
 
 
 def opens_at(rule: WindowRule, places: Sequence[Place], now: float) -> float:

@@ -1,13 +1,16 @@
 """What the tests of the callers' HTTP share."""
 
+from dataclasses import asdict
 from typing import Any
 
 import httpx
+from sqlalchemy import Connection, insert
 from stage import House, mp4
 
 from gateway.content.videos import Stored
-from gateway.job import Job, State
-from gateway.ledger.transitions import move
+from gateway.job import Account, Job, State
+from gateway.ledger.schema import accounts
+from gateway.ledger.transitions import Change, move
 
 KEYS = {
     "id",
@@ -62,6 +65,19 @@ async def bring(house: House, video: str, to: State, **changes: Any) -> Job:
         last = changes if state is to else {}
         (job,) = (await house.ledger.commit(move(job, state, first | last))).jobs
     return job
+
+
+async def knows_an_account_that_left(house: House, name: str) -> None:
+    """Start `house` anew on a ledger that knows an account more than its settings."""
+
+    def add(conn: Connection) -> Change:
+        conn.execute(insert(accounts).values(asdict(Account(name))))
+        return Change()
+
+    await house.ledger.commit(add)
+    await house.stop()
+    await house.start()
+    house.gateway.stop_calls()
 
 
 async def complete(house: House, video: str, content: bytes = mp4(), **changes: Any) -> Stored:

@@ -1,6 +1,7 @@
 """The bytes of a finished video: whole, by ranges, or a clear word why not."""
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,7 @@ from gateway.api.files import read_range
 from gateway.errors import RequestError
 from gateway.job import State
 
-from .bench import bring, complete, error_of
+from .bench import bring, complete, error_of, knows_an_account_that_left
 
 VIDEO = mp4(os.urandom(700_000))
 SIZE = len(VIDEO)
@@ -167,6 +168,20 @@ class TestNotThere:
         assert error_of(answer, 410)["code"] == "content_gone"
         assert answer.headers["x-should-retry"] == "false"
         assert (await caller.video(video))["status"] == "completed"
+
+    @pytest.mark.parametrize(("account", "code"), [("default", 404), ("left", 410)])
+    async def test_lost_it_is_fetched_again_only_over_an_account_that_is_served(
+        self, house: House, make_caller: Any, account: str, code: int
+    ) -> None:
+        await knows_an_account_that_left(house, "left")
+        caller = make_caller(house)
+        video = await caller.create("a cat")
+        finished = {"finished": house.gateway.clock.now(), "account": account}
+        await complete(house, video, VIDEO, **finished)
+        (file,) = (house.folder / "videos").glob("*/*.mp4")
+        file.unlink()
+        error_of(await caller.content(video), code)
+        assert house.job(video).content_lost == (code == 404)
 
     @pytest.mark.parametrize("variant", ["thumbnail", "spritesheet", ""])
     async def test_other_variants(self, caller: Caller, video: str, variant: str) -> None:

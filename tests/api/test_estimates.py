@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 from stage import Caller, House
@@ -11,7 +12,7 @@ from gateway.job import State
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 
-from .bench import bring, complete
+from .bench import bring, complete, knows_an_account_that_left
 
 
 async def told(caller: Caller, video: str) -> int | None:
@@ -39,6 +40,17 @@ async def test_it_is_told_of_what_runs(house: House, caller: Caller, state: Stat
     times = {"submitted": now} | ({"finished": now} if state is State.FETCHING else {})
     await bring(house, video, state, upstream_id="t", **times)
     assert await told(caller, video) is not None
+
+
+async def test_it_is_null_for_what_was_adopted_for_an_account_that_is_not_served(
+    house: House, make_caller: Any
+) -> None:
+    await knows_an_account_that_left(house, "left")
+    caller = make_caller(house)
+    video = await caller.create()
+    now = house.gateway.clock.now()
+    await bring(house, video, State.RUNNING, upstream_id="t", submitted=now, account="left")
+    assert await told(caller, video) is None
 
 
 async def test_it_is_null_at_the_end(house: House, caller: Caller) -> None:

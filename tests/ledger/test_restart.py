@@ -197,6 +197,22 @@ async def test_an_account_that_never_made_a_call_waits_for_nothing(
     assert again.live.books["fresh"].account.opens == 0.0
 
 
+@pytest.mark.parametrize("ago", [0, 29, 40])
+async def test_an_account_under_a_new_name_waits_where_the_old_one_made_calls_lately(
+    open_ledger: MakeLedger, ago: int
+) -> None:
+    """It may be the same key. LATER is 30 s after WALL."""
+    ledger = await open_ledger()
+    await call_that_ended(ledger, WALL - ago)
+    await ledger.close()
+    again = await open_ledger(LATER, {"renamed": 61.0})
+    opens = 0.0 if ago == 40 else WALL + 30 + 61
+    assert again.live.books["renamed"].account.opens == opens
+    await again.close()
+    beside = await open_ledger(LATER, {"renamed": 61.0, "more": 61.0, **WINDOWS})
+    assert beside.live.books["more"].account.opens == 0.0
+
+
 async def test_jobs_accepted_before_lie_in_the_past_of_the_timeline(
     open_ledger: MakeLedger,
 ) -> None:

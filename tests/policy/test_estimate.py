@@ -140,6 +140,12 @@ def test_a_slot_of_unknown_fate_comes_back_when_it_is_said_to() -> None:
     assert sent(ghost, 1, one) == 77
 
 
+def test_slots_too_many_are_not_refilled() -> None:
+    """Fewer are allowed than before: the one that ends last is the one that remains."""
+    one = replace(RULES, concurrent=1)
+    assert sent(busy(240, 190, 140, 40), 1, one) == pytest.approx(sent(busy(40), 1, one), abs=1.0)
+
+
 def test_two_accounts_are_twice_as_fast() -> None:
     one = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL)
     alone, both = line([one]), line([one, one])

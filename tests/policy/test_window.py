@@ -155,4 +155,7 @@ def test_places_are_free_now_or_when_their_calls_come_back(
     assert free == sorted(free)
     assert sum(at == now for at in free) == max(rule.requests - taken(rule, ended, now), 0)
     back = sorted(at for place in ended if (at := returns_at(rule, place)) > now)
+    back = back[-rule.requests :]
+    assert len(free) == rule.requests
     assert free[len(free) - len(back) :] == pytest.approx(back)
+    assert free[0] == pytest.approx(opens_at(replace(rule, spacing=0.0), ended, now))
