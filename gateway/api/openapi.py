@@ -89,7 +89,7 @@ OpenAI's `/v1/videos`, answered from the gateway's own queue and disk.
 
 An error is always `{"error": {"message", "type", "param", "code"}}`; its `code` is one of those
 told with the status. A path that is not here answers 404 `not_found`, another method on one that
-is 405 `method_not_allowed`. Every answer carries `x-request-id`.
+is 405 `method_not_allowed`. Every answer carries `x-request-id`, but for those to what is no HTTP.
 """.strip()
 
 

@@ -62,7 +62,7 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
         "estimated_seconds": {
             **_or_null({"type": "integer", "minimum": 1}),
             "description": "until it is completed: as many take less as take more; null when it "
-            "is over, and while nobody can tell, as when nothing is sent upstream",
+            "is over, and while nobody can tell, as when its account is paused",
         },
         "url": {
             **_or_null(_TEXT),

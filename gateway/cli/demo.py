@@ -3,6 +3,7 @@ stays up.
 """
 
 import asyncio
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -49,9 +50,14 @@ async def _demo(port: int, output: Path, folder: Path) -> None:
             print(f"The gateway is up at {url}; its upstream is a sandbox whose clock runs fast.")
             saved = await asyncio.to_thread(make_video, url, "", PROMPT, output=output)
             print(f"A video was made through it: {saved.resolve()}")
-            print(f'Make another: video-gateway create "YOUR PROMPT" --url {url}')
+            print(f'Make another: {_command()} create "YOUR PROMPT" --url {url}')
             print("Ctrl-C ends it.", flush=True)
         await serving
+
+
+def _command() -> str:
+    """How this program was called; it need not be on the shell's path."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "video-gateway" else "python -m gateway"
 
 
 def demo_settings(upstream: str, port: int, folder: Path) -> Settings:
