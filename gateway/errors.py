@@ -3,6 +3,7 @@
     GatewayError
     |-- SettingsError          the settings don't add up: refuse to start, say why in one line
     |-- StartError             the machine or the data folder can't be used: the same
+    |   `-- ListenError        nor the address; it may be there, or free, in a while
     |-- LedgerError
     |   |-- LedgerFull         no room on the disk: nothing was committed, try again later
     |   |-- LedgerBroken       it can't be trusted any more: the process stops
@@ -35,6 +36,10 @@ class SettingsError(GatewayError):
 
 class StartError(GatewayError):
     """The machine or the data folder can't be used."""
+
+
+class ListenError(StartError):
+    """The address can't be listened on, now."""
 
 
 class LedgerError(GatewayError):

@@ -1,5 +1,5 @@
 """The command line: one module a command. Settings that don't add up end it with a line each and
-status 2.
+status 2, an address that can't be listened on with a line and 3: to try again may help.
 """
 
 import sys
@@ -14,7 +14,7 @@ from gateway.cli.demo import demo
 from gateway.cli.purge import purge
 from gateway.cli.sandbox import sandbox
 from gateway.cli.serve import serve
-from gateway.errors import GatewayError, SettingsError
+from gateway.errors import GatewayError, ListenError, SettingsError
 
 # Pretty tracebacks show local variables, and one of them may be a key.
 app = typer.Typer(
@@ -42,11 +42,13 @@ def main() -> None:
         app()
     except SettingsError as error:
         refuse(*error.problems)
+    except ListenError as error:
+        refuse(str(error), status=3)
     except (GatewayError, ModuleNotFoundError) as error:  # the sandbox has parts of its own
         refuse(str(error))
 
 
-def refuse(*lines: str) -> None:
+def refuse(*lines: str, status: int = 2) -> None:
     for line in lines:
         print(f"video-gateway: {line}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

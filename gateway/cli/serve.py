@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.cli.options import CONFIG, Config
 from gateway.clock import read_boot
 from gateway.config import Settings, load_settings, upstream_keys
-from gateway.errors import StartError
+from gateway.errors import ListenError
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
         except BaseException as error:
             await self._life.__aexit__(None, None, None)
             if isinstance(error, SystemExit):  # how uvicorn ends where it can't listen
-                raise StartError(f"can't listen on {place.host}:{place.port}") from error
+                raise ListenError(f"can't listen on {place.host}:{place.port}") from error
             raise
         self._up.set()
         host, port, *_ = self.servers[0].sockets[0].getsockname()

@@ -347,7 +347,7 @@ def test_a_port_that_is_taken(process: Command, config: Path, words: list[str]) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = process(*words, "--port", str(port))
-    assert done.returncode == 2
+    assert done.returncode == 3
     *_, line = done.stderr.splitlines()
     assert line == f"video-gateway: can't listen on 127.0.0.1:{port}"
     assert "Traceback" not in done.stderr
