@@ -153,8 +153,7 @@ class Gateway:
         )
         uploads = Uploads(settings.requests)
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
-        names = {account.name for account in settings.accounts}
-        files = Files(jobs, videos, ledger, clock, content.upstream_ttl, names)
+        files = Files(jobs, videos, ledger, clock, content.upstream_ttl, rules.keys())
         health = Health(ledger, clock, rules, metrics.expose)
         description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])

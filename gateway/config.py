@@ -20,6 +20,7 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from gateway import failpoint
 from gateway.errors import SettingsError
+from gateway.keys import fits_a_header
 
 PREFIX = "VIDEO_GATEWAY_"
 
@@ -288,7 +289,7 @@ def _upstream_key(account: AccountSettings, environ: Mapping[str, str]) -> str:
         key = environ[account.api_key_env].strip()
     if not key:
         raise SettingsError(f"account {account.name!r}: {source} is empty")
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not fits_a_header(key):
         raise SettingsError(f"account {account.name!r}: {source} does not hold a key")
     return key
 

@@ -32,6 +32,11 @@ def is_key(text: str) -> bool:
     return _check(text[:-CHECK_CHARS]) == text[-CHECK_CHARS:]
 
 
+def fits_a_header(key: str) -> bool:
+    """Whether a key, ours or another's, can be sent: visible ASCII, no spaces."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 def digest(key: str) -> str:
     """What is kept of a key: SHA-256, hexadecimal."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -79,8 +79,10 @@ class Estimates:
                 return self._here(job, job.submitted or now)
             case State.RUNNING:
                 self._look(now)
-                served = self._forecasts.get(job.account or "")  # not so: adopted for another
-                return None if served is None else served.done.get(job.id)
+                forecast = self._forecasts.get(job.account or "")
+                if forecast is None:  # adopted for an account that this server doesn't serve
+                    return None
+                return forecast.done.get(job.id)
             case State.FETCHING:
                 usual = self._usual(job, job.submitted or now)
                 return fetching(usual, job.finished or now, job.retry, now)

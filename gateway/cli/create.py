@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.errors import GatewayError
+from gateway.keys import fits_a_header
 
 POLL_SECONDS = 1.0
 """A poll costs the gateway a look-up in memory, and upstream nothing."""
@@ -70,7 +71,7 @@ def make_video(
 
 def _check(key: str, output: Path | None) -> None:
     """What would be found wrong only once a video is paid for, or has no words of its own."""
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not fits_a_header(key):
         raise GatewayError("the key is none: it holds other characters than a key has")
     if output is not None and output.is_dir():
         raise GatewayError(f"{output} is a folder: name a file in it")

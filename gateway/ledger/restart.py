@@ -19,18 +19,9 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
     """This boot's number in the ledger and its offset; accounts new to the ledger are written down.
 
     After another boot nothing is known of how long ago the last calls were, so each account that
-    has made any waits for `windows[name]` seconds (period + guard) first. So does a new one, where
-    another that has left the settings made calls lately: it may be the same key under a new name.
+    has made any waits for `windows[name]` seconds (period + guard) first.
     """
-    known = set(conn.execute(select(accounts.c.name)).scalars())
-    now = moment(conn, boot)
-    for name in windows.keys() - known:
-        waited = now + windows[name]
-        gone = calls.c.account.not_in(windows) & calls.c.touched
-        lately = calls.c.ended.is_(None) | (calls.c.ended > now - windows[name])
-        renamed = conn.execute(select(calls.c.id).where(gone, lately).limit(1)).first()
-        account = Account(name) if renamed is None else Account(name, waited, not_before=waited)
-        conn.execute(insert(accounts).values(asdict(account)))
+    _add_accounts(conn, boot, windows)
     newest = conn.execute(select(boots).order_by(boots.c.number.desc()).limit(1)).first()
     if newest is not None and newest.id == boot.id:
         return newest.number, newest.offset
@@ -48,6 +39,23 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
         values = {"opens": opens, "not_before": not_before}
         conn.execute(update(accounts).where(accounts.c.name == name).values(values))
     return number, start - boot.seconds
+
+
+def _add_accounts(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> None:
+    """Write down the accounts that are new to the ledger. One waits for its window first, where
+    another that has left the settings made calls lately: it may be the same key under a new name.
+    """
+    new = windows.keys() - set(conn.execute(select(accounts.c.name)).scalars())
+    if not new:
+        return
+    now = moment(conn, boot)
+    for name in new:
+        waited = now + windows[name]
+        gone = calls.c.account.not_in(windows) & calls.c.touched
+        lately = calls.c.ended.is_(None) | (calls.c.ended > now - windows[name])
+        renamed = conn.execute(select(calls.c.id).where(gone, lately).limit(1)).first()
+        account = Account(name) if renamed is None else Account(name, waited, not_before=waited)
+        conn.execute(insert(accounts).values(asdict(account)))
 
 
 @transition

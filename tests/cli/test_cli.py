@@ -155,6 +155,7 @@ class TestCheck:
             (None, "No such file"),
             ("[server", "config.toml"),
             ("[server]\nport = 99999\n", "server.port"),
+            ("[nowhere]\nx = 1\n", "nowhere"),
             ('[[accounts]]\nbase_url = "ftp://x"\n', "base_url"),
             ('[[accounts]]\napi_key = "sk-oops-a-secret"\n', "accounts.0.api_key"),
             ('[auth]\nmode = "open"\n[server]\nhost = "0.0.0.0"\n', "auth.mode"),

@@ -293,6 +293,4 @@ class TestAccounts:
 
 
 async def test_a_purge_of_nobody_is_refused(house: House, operate: Operate) -> None:
-    said = operate("purge", "--caller", "nobody")
-    assert said.status == 2
-    assert "there is no caller 'nobody'" in said.err
+    assert "there is no caller 'nobody'" in refused(operate("purge", "--caller", "nobody"))
