@@ -158,6 +158,7 @@ class Dispatcher:
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
             probed=book.probed,
+            retried=live.retried(book),
         )
 
     def _running(self, job: Job) -> Running:

@@ -177,6 +177,14 @@ class Live:
         polls = (call.job_id for call in book.open_calls() if call.kind is Kind.POLL)
         return (book.tasks[job_id] for job_id in polls if job_id in book.tasks)
 
+    def retried(self, book: AccountBook) -> bool:
+        """Whether an account's latest call was a download of a video of which one has failed."""
+        latest = max(book.calls.values(), key=lambda call: call.id, default=None)
+        if latest is None or latest.kind is not Kind.DOWNLOAD or latest.job_id is None:
+            return False
+        job = self.find(latest.job_id)
+        return job is not None and job.retry > (job.finished or 0.0)
+
     def unfinished(self) -> int:
         """Videos that may still need room on the disk, of all accounts."""
         return len(self.jobs) - len(self.line) + self.line.claimed

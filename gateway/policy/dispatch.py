@@ -3,7 +3,8 @@
 A download that failed or is late goes first, since content expires upstream. Then a free slot is
 refilled: it is what everybody waits for. Then the other downloads; then polls, the likeliest to
 find a video finished first. The order starves nobody: submits are bounded by the slots, which only
-polls set free, and by the videos that wait to be fetched; downloads by what has finished.
+polls set free, and by the videos that wait to be fetched; downloads by what has finished, and those
+that fail again and again take turns with all other calls.
 
 Places in the window are kept for what is soon to come: the next poll of each video and, where it
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
@@ -69,7 +70,12 @@ class Fetching:
         """
         waited = self.finished + 2 * rules.window.period <= now
         unseen = self.running + rules.polling.max_wait <= now
-        return waited or unseen or self.retry > self.finished
+        return waited or unseen or self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a download of it has failed already."""
+        return self.retry > self.finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class View:
     """When an id that can't exist was last asked about."""
     polling: Sequence[Running] = ()
     latency: float = 0.0
+    retried: bool = False
+    """The latest call was a download of a video of which one had failed, or that one itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +194,10 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
     downloads = sorted(view.fetching, key=lambda video: video.retry)
     late = [video for video in downloads if video.is_late(view.now, rules)]
+    last = [video for video in late if view.retried and video.has_failed]
     for video in late:
-        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
+        if video not in last:
+            yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
@@ -196,6 +206,8 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
         if video not in late:
             yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
+    for video in last:
+        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
 
 
 class _Polls:

@@ -97,6 +97,23 @@ async def test_a_task_is_idle_while_none_of_its_calls_is_under_way(ledger: Ledge
     assert book.is_making(Kind.POLL)
 
 
+async def test_a_download_that_has_failed_is_told_from_a_first_one(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    fetching = {"state": State.FETCHING, "account": ACCOUNT, "finished": WALL}
+    first, failed = [
+        await accepted(ledger, number, retry=retry, **fetching)
+        for number, retry in enumerate((0.0, WALL + 60.0))
+    ]
+    for job, kind, retried in (
+        (None, Kind.POLL, False),
+        (first, Kind.DOWNLOAD, False),
+        (failed, Kind.DOWNLOAD, True),
+        (None, Kind.POLL, False),
+    ):
+        await reserved(ledger, kind, job)
+        assert ledger.live.retried(book) is retried
+
+
 async def test_a_submit_under_way_is_no_look_at_upstream(ledger: Ledger) -> None:
     await reserve_submit(ledger, await accepted(ledger))
     assert not ledger.live.books[ACCOUNT].is_making(Kind.POLL)

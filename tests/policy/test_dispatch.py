@@ -142,10 +142,12 @@ def test_nothing_is_sent_that_a_limit_forbids(view: View, rules: Rules) -> None:
 
 @given(view=views(), rules=rules)
 def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> None:
-    """Unless a download is late."""
+    """Unless a download is late, and it is its turn."""
     submit = Send(Kind.SUBMIT, view.head)
     late = any(
-        video.is_late(view.now, rules) and video.retry <= view.now for video in view.fetching
+        video.is_late(view.now, rules) and video.retry <= view.now
+        for video in view.fetching
+        if not (video.has_failed and view.retried)
     )
     if may_be_sent(submit, view, rules) and not late:
         assert next_call(view, rules) == submit
@@ -169,6 +171,22 @@ def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
 
 
 @given(view=views(), rules=rules)
+def test_after_one_that_failed_downloads_that_failed_leave_their_place_to_all_others(
+    view: View, rules: Rules
+) -> None:
+    view = replace(view, retried=True)
+    failed = [video for video in view.fetching if video.has_failed]
+    others = [video for video in view.fetching if not video.has_failed]
+    decision = next_call(replace(view, fetching=others), rules)
+    if isinstance(decision, Send):
+        assert next_call(view, rules) == decision
+    elif any(may_be_sent(Send(Kind.DOWNLOAD, each.job_id), view, rules) for each in failed):
+        decision = next_call(view, rules)
+        assert isinstance(decision, Send)
+        assert decision.kind is Kind.DOWNLOAD
+
+
+@given(view=views(), rules=rules)
 def test_a_download_goes_before_any_poll_once_it_is_late_or_was_held_for_a_period(
     view: View, rules: Rules
 ) -> None:
@@ -176,6 +194,7 @@ def test_a_download_goes_before_any_poll_once_it_is_late_or_was_held_for_a_perio
         video
         for video in view.fetching
         if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
+        and not (video.has_failed and view.retried)
     ]
     decision = next_call(view, rules)
     waited = [

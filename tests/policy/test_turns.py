@@ -25,11 +25,16 @@ class Video:
     ends: float
     found: float | None = None
     fetched: float | None = None
+    retry: float = 0.0
 
 
-def day(rules: Rules, mean: float, exact: bool, seed: int, lasts: float) -> list[Video]:
-    """An account whose queue is never empty; each call takes `LATENCY`, one after the other."""
-    random, now = Random(seed), 0.0
+def day(
+    rules: Rules, mean: float, exact: bool, seed: int, lasts: float, lost: int = 0
+) -> list[Video]:
+    """An account whose queue is never empty; each call takes `LATENCY`, one after the other. Of the
+    first `lost` videos the content never comes.
+    """
+    random, now, retried = Random(seed), 0.0, False
     habit = Habit(math.log(mean), 0.15, Noise(0.0) if exact else SILENT)
     videos, places = list[Video](), list[Place]()
     while now < lasts:
@@ -42,12 +47,16 @@ def day(rules: Rules, mean: float, exact: bool, seed: int, lasts: float) -> list
             slots_taken=len(running),
             slot_returns=math.inf,
             running=[v.task for v in running],
-            fetching=[Fetching(v.task.job_id, *[v.found or 0.0] * 3) for v in waiting],
+            fetching=[
+                Fetching(v.task.job_id, max(v.retry, v.found or 0.0), *[v.found or 0.0] * 2)
+                for v in waiting
+            ],
             to_fetch=len(waiting),
             head="next",
             room=True,
             looking=False,
             latency=LATENCY,
+            retried=retried,
         )
         decision = next_call(view, rules)
         if not isinstance(decision, Send):
@@ -55,14 +64,18 @@ def day(rules: Rules, mean: float, exact: bool, seed: int, lasts: float) -> list
             now = decision.until
             continue
         ended = now + LATENCY
-        assert sum((p.ended or 0) + rules.window.period > now for p in places) < 10
+        held = sum((p.ended or 0) + rules.window.period > now for p in places)
+        assert held < rules.window.requests
         places = [*places[-30:], Place(now, ended)]
         middle = now + LATENCY / 2
         if decision.kind is Kind.SUBMIT:
             task = Running(str(len(videos)), middle, None, (), habit)
             videos.append(Video(task, middle + mean * math.exp(random.gauss(0.0, 0.15))))
         video = videos[int(decision.job_id or 0)] if decision.kind is not Kind.SUBMIT else None
-        if decision.kind is Kind.DOWNLOAD and video:
+        retried = decision.kind is Kind.DOWNLOAD and int(decision.job_id or 0) < lost
+        if retried and video:
+            video.retry = ended + 60.0
+        elif decision.kind is Kind.DOWNLOAD and video:
             video.fetched = now
         elif video:
             task, elapsed = video.task, middle - video.task.submitted
@@ -91,3 +104,16 @@ def test_polls_and_downloads_all_have_their_turn(mean: float, exact: bool) -> No
         assert video.fetched - video.found <= 2 * rules.window.period
     submitted = [video.task.submitted for video in videos]
     assert max(after - before for before, after in pairwise(submitted)) < mean + 180.0
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_content_that_never_comes_leaves_every_other_place_to_all_other_calls(
+    requests: int,
+) -> None:
+    rules = Rules(WindowRule(requests, 60.0, 1.0), POLLING, concurrent=5)
+    hours = 6
+    lost, found = (
+        sum(video.fetched is not None for video in day(rules, 240.0, True, 3, hours * 3600.0, many))
+        for many in (requests, 0)
+    )
+    assert lost > 0.4 * found > 0
