@@ -164,7 +164,7 @@ def metrics_page() -> Iterator[str]:
 
 def families() -> Iterator[tuple[str, str, list[str], str]]:
     """Name, type, labels and help of all that a gateway exposes once each figure was counted."""
-    live = Live()
+    live = Live({})
     live.load([], [], [Account("a")], {})
     rules = Rules(WindowRule(1, 1.0, 0.0), PollingRule(1.0, 1.0, 1.0, 1.0), concurrent=1)
     metrics = Metrics(live, Clock(), {"a": rules})

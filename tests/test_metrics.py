@@ -68,7 +68,7 @@ class Figures:
     """A gateway's memory and its metrics, without the rest of it."""
 
     def __init__(self) -> None:
-        self.live = Live()
+        self.live = Live({})
         self.live.load([], [], [Account(MAIN), Account(SPARE)], {})
         self.clock = HandClock()
         window, polling = WindowRule(10, 60.0, 1.0), PollingRule(30.0, 240.0, 600.0, 3600.0)

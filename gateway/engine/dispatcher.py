@@ -162,9 +162,7 @@ class Dispatcher:
         )
 
     def _running(self, job: Job) -> Running:
-        habit = self._ledger.live.history.habit(
-            job.model, job.seconds, self._rules.polling.expected
-        )
+        habit = self._ledger.live.history.habit(job, self._rules.polling.expected)
         return Running(job.id, job.submitted or 0.0, job.polled, job.looks, habit)
 
 

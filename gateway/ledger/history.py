@@ -1,6 +1,9 @@
-"""How long videos took lately, by model and seconds: read from the jobs that are in the ledger."""
+"""How long videos took lately, by upstream, model and seconds: read from the jobs that are in the
+ledger.
+"""
 
 from collections import deque
+from collections.abc import Mapping
 
 from gateway.job import Job, JobMoved, State
 from gateway.policy.belief import Habit
@@ -9,18 +12,22 @@ from gateway.policy.habit import MOST_LESSONS, Lesson, differs, learn, lesson, u
 EVERY = 30.0
 """Seconds between two times that a habit is learnt anew: what is worked out for it is much."""
 
-Kind = tuple[str, int]
+Sort = tuple[str, str, int]
+"""Upstream, model, seconds: videos of one sort are taken to behave alike."""
 
 
 class History:
-    """The lessons of the latest finished videos, and the habits that they teach."""
+    """The lessons of the latest finished videos, and the habits that they teach. `upstreams`: where
+    each account's videos are made, by its name; accounts of one place teach each other.
+    """
 
-    def __init__(self) -> None:
-        self._lessons: dict[Kind, deque[Lesson]] = {}
-        self._habits: dict[tuple[Kind, float], Habit] = {}
-        self._learnt: dict[tuple[Kind, float], float] = {}
+    def __init__(self, upstreams: Mapping[str, str]) -> None:
+        self._upstreams = upstreams
+        self._lessons: dict[Sort, deque[Lesson]] = {}
+        self._habits: dict[tuple[Sort, float], Habit] = {}
+        self._learnt: dict[tuple[Sort, float], float] = {}
         """When the latest video that a habit goes by was finished."""
-        self._latest: dict[Kind, float] = {}
+        self._latest: dict[Sort, float] = {}
 
     def take(self, event: JobMoved) -> None:
         """Learn from a video that was just seen to be finished."""
@@ -31,23 +38,27 @@ class History:
         """Learn from a finished video; those of before first."""
         if not job.looks or job.finished is None:
             return
-        kind = (job.model, job.seconds)
-        seen = self._lessons.setdefault(kind, deque(maxlen=MOST_LESSONS))
-        taken = next((habit for (of, _), habit in self._habits.items() if of == kind), None)
+        sort = self._sort(job)
+        seen = self._lessons.setdefault(sort, deque(maxlen=MOST_LESSONS))
+        taken = next((habit for (of, _), habit in self._habits.items() if of == sort), None)
         taught = lesson(taken or unknown(job.looks[-1].elapsed), job.looks)
         if taught is not None:
             seen.append(taught)
-            self._latest[kind] = job.finished
+            self._latest[sort] = job.finished
 
-    def habit(self, model: str, seconds: int, expected: float) -> Habit:
-        """How videos of a kind behave; `expected`: their seconds, as far as nothing is known."""
-        kind = (model, seconds)
-        key = (kind, expected)
+    def habit(self, job: Job, expected: float) -> Habit:
+        """How videos like it behave; `expected`: their seconds, as far as nothing is known."""
+        sort = self._sort(job)
+        key = (sort, expected)
         habit = self._habits.get(key)
-        latest = self._latest.get(kind, 0.0)
+        latest = self._latest.get(sort, 0.0)
         if habit is None or latest > self._learnt[key] + EVERY:
-            learnt = learn(self._lessons.get(kind, ()), expected)
+            learnt = learn(self._lessons.get(sort, ()), expected)
             if habit is None or differs(habit, learnt):
                 habit = self._habits[key] = learnt
             self._learnt[key] = latest
         return habit
+
+    def _sort(self, job: Job) -> Sort:
+        account = job.account or ""
+        return self._upstreams.get(account, account), job.model, job.seconds

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
+from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError
@@ -41,9 +42,14 @@ class Ledger:
     """
 
     def __init__(
-        self, engine: Engine, reader: sqlite3.Connection, boot: int, offset: float
+        self,
+        engine: Engine,
+        reader: sqlite3.Connection,
+        boot: int,
+        offset: float,
+        upstreams: Mapping[str, str],
     ) -> None:
-        self.live = Live()
+        self.live = Live(upstreams)
         self.boot = boot
         self.offset = offset
         self._engine = engine
@@ -67,11 +73,13 @@ class Ledger:
         boot: Boot,
         windows: Mapping[str, float],
         models: Collection[str] | None = None,
+        upstreams: Mapping[str, str] = MappingProxyType({}),
     ) -> "Ledger":
         """Open and migrate the ledger in `folder`, and read what is under way.
 
         `windows`: for each account of the settings, how long a call's place takes to return (period
-        + guard). `models`: those that any of them serves; None: whatever waits. Raises StartError.
+        + guard). `models`: those that any of them serves; None: whatever waits. `upstreams`: where
+        its videos are made; those that aren't named are alone with theirs. Raises StartError.
         """
         engine = open_database(folder)
         try:
@@ -79,7 +87,7 @@ class Ledger:
                 number, offset = begin_boot(conn, boot, windows)
                 now = boot.seconds + offset
                 refuse_unserved(conn, windows, models, now)
-                ledger = cls(engine, open_for_reading(folder), number, offset)
+                ledger = cls(engine, open_for_reading(folder), number, offset, upstreams)
                 load(conn, ledger.live, windows, number, now)
                 latest = select(func.coalesce(func.max(schema.outbox.c.id), 0))
                 ledger.seen = conn.execute(latest).scalar_one()

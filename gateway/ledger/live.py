@@ -7,7 +7,7 @@ goes on. It holds nothing that a restart would not read again.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from gateway.job import TERMINAL, Account, Call, Job, JobMoved, Key, Kind, State
@@ -100,9 +100,12 @@ class AccountBook:
 
 
 class Live:
-    """All accounts' books, the queue and the keys. Reads are dictionary look-ups."""
+    """All accounts' books, the queue and the keys. Reads are dictionary look-ups.
 
-    def __init__(self) -> None:
+    `upstreams`: where each account's videos are made, by its name.
+    """
+
+    def __init__(self, upstreams: Mapping[str, str]) -> None:
         self.books: dict[str, AccountBook] = {}
         self.jobs: dict[str, Job] = {}
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
@@ -113,7 +116,7 @@ class Live:
         self._lost: dict[str, Job] = {}
         """Completed jobs whose content is to be fetched again, of all accounts."""
         self._keys: dict[str, Key] = {}
-        self.history = History()
+        self.history = History(upstreams)
         self.lately = Lately()
 
     def load(

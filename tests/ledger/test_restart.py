@@ -24,6 +24,7 @@ from .bench import (
     DAY,
     WALL,
     WINDOWS,
+    a_job,
     accepted,
     ended_unknown,
     moved,
@@ -330,6 +331,10 @@ async def test_a_new_ledger_has_nothing_under_way(ledger: Ledger) -> None:
     assert book.slot_returns(0.0) == math.inf
 
 
+LIKE = a_job(account=ACCOUNT)
+"""One that runs where the others did."""
+
+
 def taught(number: int, seconds: float) -> dict[str, Any]:
     """The fields of a finished video that was looked at twice before its end."""
     moments = (0.4037 * seconds + number % 7 / 10, 0.83 * seconds + number % 11 / 10)
@@ -349,9 +354,9 @@ async def test_what_finished_videos_taught_is_known_again(open_ledger: MakeLedge
         job = await accepted(ledger, number, state=State.RUNNING, account=ACCOUNT)
         fetching = await moved(ledger, job, State.FETCHING, **taught(number, seconds))
         await moved(ledger, fetching, State.COMPLETED)
-    before = ledger.live.history.habit("sora-2", 10, 240.0)
+    before = ledger.live.history.habit(LIKE, 240.0)
     await ledger.close()
-    after = (await open_ledger(LATER)).live.history.habit("sora-2", 10, 240.0)
+    after = (await open_ledger(LATER)).live.history.habit(LIKE, 240.0)
     assert math.exp(before.mean) == pytest.approx(90.0, rel=0.1)
     assert after.mean == pytest.approx(before.mean, abs=0.05)
     assert after.spread == pytest.approx(before.spread, rel=0.4)
@@ -372,9 +377,9 @@ async def test_the_latest_videos_teach_and_those_that_ended_otherwise_do_not(
     await accepted(ledger, 300, state=State.COMPLETED, account=ACCOUNT)  # of an older version
     await ledger.close()
     history = (await open_ledger(LATER)).live.history
-    assert math.exp(history.habit("sora-2", 10, 60.0).mean) == pytest.approx(60.0, rel=0.02)
-    assert history.habit("sora-2-pro", 10, 60.0) == unknown(60.0)
-    assert history.habit("sora-2", 15, 60.0) == unknown(60.0)
+    assert math.exp(history.habit(LIKE, 60.0).mean) == pytest.approx(60.0, rel=0.02)
+    assert history.habit(replace(LIKE, model="sora-2-pro"), 60.0) == unknown(60.0)
+    assert history.habit(replace(LIKE, seconds=15), 60.0) == unknown(60.0)
 
 
 async def test_looks_are_known_again(open_ledger: MakeLedger) -> None:
