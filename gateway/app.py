@@ -145,7 +145,7 @@ class Gateway:
         bounds = Bounds(settings.limits)
         auth = Auth(ledger, bounds, self._everybody)
         wire = Wire(
-            ledger.live.line.position,
+            self.estimates.position,
             self.estimates.shown,
             DIALECTS[settings.accounts[0].dialect].queued,
             settings.requests.vocabulary,

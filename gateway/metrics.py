@@ -51,6 +51,8 @@ class Book(Protocol):
 
     def overdue(self, now: float, max_wait: float) -> int: ...
 
+    def to_fetch_again(self) -> int: ...
+
 
 class Picture(Protocol):
     """What is under way, as far as figures need it (`ledger/live` keeps it)."""
@@ -174,6 +176,7 @@ class _Gauges(Collector):
         used = _by_account("slots_in_use", "Videos being generated, or that may be")
         slots = _by_account("slots", "Videos that may be generated at once")
         overdue = _by_account("overdue", "Videos that take longer than max_wait")
+        again = _by_account("to_fetch_again", "Finished videos of which a download has failed")
         places = _by_account("window_used", "Places of the window that are taken")
         limit = _by_account("window_limit", "Places of the window")
         ghosts = _by_account("slots_of_unknown", "Slots kept for submits of unknown outcome")
@@ -188,13 +191,14 @@ class _Gauges(Collector):
             used.add_metric([name], book.slots_taken(now))
             slots.add_metric([name], rule.concurrent)
             overdue.add_metric([name], book.overdue(now, rule.polling.max_wait))
+            again.add_metric([name], book.to_fetch_again())
             places.add_metric([name], taken(rule.window, taking, now))
             limit.add_metric([name], rule.window.requests)
             ghosts.add_metric([name], book.slots_of_unknown(now))
             paused.add_metric([name], book.account.paused)
             held.add_metric([name], book.account.doubt is not None)
             opens.add_metric([name], max(0.0, book.account.opens - now))
-        yield from (used, slots, overdue, places, limit, ghosts, paused, held, opens)
+        yield from (used, slots, overdue, again, places, limit, ghosts, paused, held, opens)
 
 
 def _by_account(name: str, text: str) -> GaugeMetricFamily:

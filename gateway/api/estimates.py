@@ -1,4 +1,6 @@
-"""How long callers' jobs will take: what policy foretells, worked out once for all who ask."""
+"""Callers' places in line and how long their jobs will take: what policy foretells, worked out once
+for all who ask.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -7,7 +9,7 @@ from gateway.job import Job, State
 from gateway.ledger.lately import has_waited
 from gateway.ledger.live import Live
 from gateway.policy.dispatch import Rules, View
-from gateway.policy.estimate import Forecast, Line, Usual, fetching, forecast, line
+from gateway.policy.estimate import OUTAGE, Forecast, Line, Usual, fetching, forecast, line
 
 LONGEST = 1.0
 """Seconds that a forecast holds, if nothing is committed."""
@@ -32,28 +34,32 @@ class Estimates:
         self._live = live
         self._clock = clock
         self._rules = rules
+        self._models = models
         self._views = views
         self._serving: dict[str, list[str]] = {}
         """By model: the accounts that serve it."""
         for name, served in models.items():
             for model in served:
                 self._serving.setdefault(model, []).append(name)
-        self._rivals = {
-            model: frozenset[str]().union(*(models[name] for name in names))
-            for model, names in self._serving.items()
-        }
-        """By model: those whose jobs wait for the same accounts, itself among them."""
         self._least = WORK * sum(rule.concurrent for rule in rules.values())
         self._stale = True
         self._made = 0.0
         self._forecasts: dict[str, Forecast] = {}
-        self._lines: dict[str, Line] = {}
-        """By model: in front of the accounts that serve it."""
+        self._lines: dict[str, tuple[Line, Collection[str]]] = {}
+        """By model: in front of the accounts that serve it; and the models whose jobs stand in it.
+        """
         self._latency = 0.0
 
     def forget(self, _change: object = None) -> None:
         """Something was committed."""
         self._stale = True
+
+    def position(self, job: Job) -> int:
+        """A queued job's place in line, 1 for the next: among those that wait for the same accounts
+        as it does, of those that take any.
+        """
+        self._look(self._clock.now())
+        return self._position(job)
 
     def shown(self, job: Job) -> int | None:
         """Whole seconds for callers, 1 at least; None: it is over, or nobody can tell."""
@@ -70,8 +76,8 @@ class Estimates:
         match job.state:
             case State.QUEUED:
                 self._look(now)
-                rivals = self._rivals.get(job.model)
-                sent = self._line(job.model).sent(self._live.line.position(job, rivals))
+                line, _ = self._line(job.model)
+                sent = line.sent(self._position(job))
                 if sent is None:
                     return None
                 return self._here(job, max(sent, job.retry) + self._latency / 2)
@@ -84,6 +90,10 @@ class Estimates:
                     return None
                 return forecast.done.get(job.id)
             case State.FETCHING:
+                self._look(now)
+                forecast = self._forecasts.get(job.account or "")
+                if forecast is None or forecast.down or job.misses >= OUTAGE:
+                    return None
                 usual = self._usual(job, job.submitted or now)
                 return fetching(usual, job.finished or now, job.retry, now)
         return None
@@ -111,15 +121,22 @@ class Estimates:
 
     def _forecast(self, view: View) -> Forecast:
         rules = self._rules[view.account.name]
-        return forecast(view, rules, self._live.lately.usual(None, rules.polling.expected))
+        usual = self._live.lately.usual(view.account.name, rules.polling.expected)
+        return forecast(view, rules, usual)
 
     def _expected(self, job: Job) -> float:
         """What the account that has the job, or the first that will take it, takes for usual."""
         names = [job.account] if job.account else self._serving.get(job.model, ())
         return next((self._rules[name].polling.expected for name in names), 0.0)
 
-    def _line(self, model: str) -> Line:
+    def _position(self, job: Job) -> int:
+        _, models = self._line(job.model)
+        return self._live.line.position(job, models)
+
+    def _line(self, model: str) -> tuple[Line, Collection[str]]:
         if model not in self._lines:
-            names = self._serving.get(model, ())
-            self._lines[model] = line([self._forecasts[name] for name in names])
+            serving = self._serving.get(model, [])
+            taking = [name for name in serving if self._forecasts[name].freed]
+            models = {model}.union(*(self._models[name] for name in taking or serving))
+            self._lines[model] = line([self._forecasts[name] for name in taking]), models
         return self._lines[model]

@@ -13,7 +13,7 @@ from gateway.errors import LedgerError
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.live import AccountBook
 from gateway.ledger.transitions import Change
-from gateway.policy.dispatch import Rules
+from gateway.policy.dispatch import Rules, fetches_first
 
 
 class Health:
@@ -56,13 +56,17 @@ class Health:
 def _account(book: AccountBook, rules: Rules, now: float) -> dict[str, object]:
     account = book.account
     submits = max(account.opens, account.submits)
+    wait = account.doubt
+    if wait is None and fetches_first(book.to_fetch(), rules):
+        wait = f"{book.to_fetch()} finished videos are to be fetched first"
     return {
         "name": account.name,
         "ok": account.trouble is None,
         "trouble": account.trouble,
-        "submits_wait_for": account.doubt,
+        "submits_wait_for": wait,
         "paused": account.paused,
         "videos_overdue": book.overdue(now, rules.polling.max_wait),
+        "videos_to_fetch_again": book.to_fetch_again(),
         "slots_of_unknown": book.slots_of_unknown(now),
         "opens_in_seconds": round(max(0.0, account.opens - now), 1),
         "submits_in_seconds": round(max(0.0, submits - now), 1),

@@ -57,12 +57,13 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
         },
         "queue_position": {
             **_or_null({"type": "integer", "minimum": 1}),
-            "description": "its place in line, 1 for the next; null once it was sent",
+            "description": "its place in line, 1 for the next, among those that wait for the same "
+            "accounts; null once it was sent",
         },
         "estimated_seconds": {
             **_or_null({"type": "integer", "minimum": 1}),
             "description": "until it is completed: as many take less as take more; null when it "
-            "is over, and while nobody can tell, as when its account is paused",
+            "is over, and while nobody can tell, as when its account is paused or down",
         },
         "url": {
             **_or_null(_TEXT),
@@ -91,6 +92,11 @@ def answer_schemas(allowed: Requests, queued_word: str) -> Data:
         "submits_wait_for": {**_or_null(_TEXT), "description": "why no video is sent upstream now"},
         "paused": {"type": "boolean", "description": "an operator holds submits back"},
         "videos_overdue": {"type": "integer", "minimum": 0},
+        "videos_to_fetch_again": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "finished videos of which a download has failed",
+        },
         "slots_of_unknown": {
             "type": "integer",
             "minimum": 0,

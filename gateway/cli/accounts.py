@@ -24,8 +24,9 @@ Name = Annotated[str, typer.Argument(help="An account's name, as in the settings
 @app.command(name="list")
 def list_(config: Config = CONFIG) -> None:
     """List the accounts and how each fares."""
-    heads = ("account", "paused", "running", "unknown", "opens in", "submits in", "trouble")
-    table = Table(*heads, "submits wait for", box=None)
+    counts = ("running", "to fetch again", "unknown")
+    heads = ("account", "paused", *counts, "opens in", "submits in", "trouble", "submits wait for")
+    table = Table(*heads, box=None)
     for report in report_accounts(load_settings(config).server.data_dir, read_boot()):
         table.add_row(*_row(report))
     Console(width=None if sys.stdout.isatty() else 250).print(table)
@@ -56,6 +57,7 @@ def _row(report: AccountReport) -> list[str]:
         account.name,
         "paused" if account.paused else "",
         str(report.running),
+        str(report.to_fetch_again),
         str(report.ghosts),
         _seconds(account.opens - report.now),
         _seconds(max(account.opens, account.submits) - report.now),

@@ -129,7 +129,6 @@ class Dispatcher:
         book = live.books[self._name]
         book.forget(now, self._rules.window.lasts)
         idle = list(live.idle(book))
-        to_fetch = sum(job.state is State.FETCHING for job in book.tasks.values())
         head = live.line.head(self._models, now)
         slots_taken = book.slots_taken(now)
         return View(
@@ -150,7 +149,8 @@ class Dispatcher:
                 for job in idle
                 if job.state in (State.FETCHING, State.COMPLETED)
             ],
-            to_fetch=to_fetch,
+            to_fetch=book.to_fetch(),
+            to_fetch_again=book.to_fetch_again(),
             head=head.id if head else None,
             room=head is None
             or slots_taken >= self._rules.concurrent  # then nobody asks

@@ -1,10 +1,10 @@
 """What the latest videos took from upstream's taking them until they were here, by model and
-seconds: read from the jobs that are in the ledger. Those that had waited in line are told apart,
-for where slots or window are full, polls and downloads wait as well.
+seconds, and by account: read from the jobs that are in the ledger. Those that had waited in line
+are told apart, for where slots or window are full, polls and downloads wait as well.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from statistics import fmean, median
 from typing import NamedTuple
@@ -15,13 +15,14 @@ from gateway.policy.estimate import Usual
 from gateway.policy.habit import deviation
 
 Sort = tuple[str, int]
+"""Model and seconds."""
 
 LATEST = 30
 """By how many videos it is told what is usual, at most."""
 
 REMEMBERED = 120
-"""How many videos are remembered, of each sort and of all: among them are those that had waited. As
-many are learnt from again at a start.
+"""How many videos are remembered, of each sort, of each account and of all: among them are those
+that had waited. As many are learnt from again at a start.
 """
 
 _FEW = 4
@@ -39,25 +40,28 @@ _FETCH = 2.0
 
 class _Took(NamedTuple):
     """What one video took: whether it had waited in line; seconds upstream, until its end was seen;
-    seconds from then until it was here.
+    seconds from then until it was here; calls.
     """
 
     waited: bool
     held: float
     fetch: float
+    calls: int
 
 
 class Lately:
     """The latest videos, and what is usual by them."""
 
     def __init__(self) -> None:
-        self._took: dict[Sort | None, deque[_Took]] = {}
+        self._took: dict[Sort | str | None, deque[_Took]] = {}
+        """By sort, by account, and of all: None."""
+        self._count: Counter[Sort | str | None] = Counter()
+        """How many were learnt from, likewise."""
         self._freed: dict[str, float] = {}
         """By account: when a slot came free the last time, unless one was taken since."""
-        self._refills: deque[float] = deque(maxlen=LATEST)
-        self._calls: deque[int] = deque(maxlen=LATEST)
-        self._count = 0
-        self._known: dict[tuple[Sort | None, float, bool | None], tuple[int, Usual]] = {}
+        self._refills: dict[str, deque[float]] = {}
+        """By account: seconds until a slot that came free was taken."""
+        self._known: dict[tuple[Sort | str, float, bool | None], tuple[int, Usual]] = {}
 
     def take(self, change: Change) -> None:
         """Learn from the videos that a change has completed, and the slots that were refilled."""
@@ -77,11 +81,11 @@ class Lately:
             has_waited(job.accepted, job.submitted),
             max(job.finished - job.submitted, 0.0),
             max(completed - job.finished, 0.0),
+            len(job.looks) + 2,
         )
-        for sort in (None, (job.model, job.seconds)):
-            self._took.setdefault(sort, deque(maxlen=REMEMBERED)).append(took)
-        self._calls.append(len(job.looks) + 2)
-        self._count += 1
+        for group in (None, (job.model, job.seconds), job.account or ""):
+            self._took.setdefault(group, deque(maxlen=REMEMBERED)).append(took)
+            self._count[group] += 1
 
     def _note_slot(self, event: JobMoved) -> None:
         job, account = event.job, event.job.account or ""
@@ -90,33 +94,44 @@ class Lately:
         elif event.before is State.SUBMITTING and job.state is State.RUNNING:
             since = self._freed.pop(account, math.inf)
             if job.accepted <= since < math.inf and job.submitted is not None:
-                self._refills.append(max(job.submitted - since, 0.0))
+                refills = self._refills.setdefault(account, deque(maxlen=LATEST))
+                refills.append(max(job.submitted - since, 0.0))
 
-    def usual(self, sort: Sort | None, expected: float, waited: bool | None = None) -> Usual:
-        """What is usual for a model and seconds, or for all (None), of those that had waited in
-        line, of those that hadn't, or of all (None); `expected`: what a video takes as far as
-        nothing is known.
+    def usual(self, of: Sort | str, expected: float, waited: bool | None = None) -> Usual:
+        """What is usual for a model and seconds, by the downloads of all, or for an account, by its
+        own; of those that had waited in line, of those that hadn't, or of both (None). `expected`:
+        what a video takes as far as nothing is known.
         """
-        asked = (sort, expected, waited)
+        fetched = of if isinstance(of, str) else None
+        count, asked = self._count[fetched], (of, expected, waited)
         known = self._known.get(asked)
-        if known is None or known[0] != self._count:
-            known = self._known[asked] = self._count, self._usual(*asked)
+        if known is None or known[0] != count:
+            known = self._known[asked] = count, self._usual(of, fetched, expected, waited)
         return known[1]
 
-    def _usual(self, sort: Sort | None, expected: float, waited: bool | None) -> Usual:
-        seen = [took.held for took in self._like(sort, waited)]
-        fetches = sorted(took.fetch for took in self._like(None, waited))
-        held = [*seen, *[expected] * _IMAGINED]
+    def _usual(
+        self, of: Sort | str, fetched: str | None, expected: float, waited: bool | None
+    ) -> Usual:
+        like = self._like(of, waited)
+        held = [*(took.held for took in like), *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
-        cycle = (fmean(seen) if seen else expected) + median(self._refills or (0.0,))
-        calls = fmean(self._calls) if self._calls else 4.0
-        return Usual(median(held), spread, cycle, calls, tuple(fetches) or (_FETCH,))
+        refills = self._refills.get(of, ()) if isinstance(of, str) else ()
+        cycle = fmean(took.held for took in like) if like else expected
+        calls = fmean(took.calls for took in like) if like else 4.0
+        fetches = sorted(took.fetch for took in self._like(fetched, waited))
+        return Usual(
+            median(held),
+            spread,
+            cycle + median(refills or (0.0,)),
+            calls,
+            tuple(fetches) or (_FETCH,),
+        )
 
-    def _like(self, sort: Sort | None, waited: bool | None) -> Sequence[_Took]:
-        """The latest of a sort that had waited, or that hadn't; of all for None, or where those are
-        few.
+    def _like(self, group: Sort | str | None, waited: bool | None) -> Sequence[_Took]:
+        """The latest of a group that had waited, or that hadn't; all of it for None, or where those
+        are few.
         """
-        latest = [*self._took.get(sort, ())]
+        latest = [*self._took.get(group, ())]
         like = [took for took in latest if waited in (None, took.waited)]
         return (like if len(like) >= _FEW else latest)[-LATEST:]
 

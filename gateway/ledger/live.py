@@ -83,6 +83,15 @@ class AccountBook:
         running = (job for job in self.tasks.values() if job.state is State.RUNNING)
         return sum(now - (job.submitted or now) > max_wait for job in running)
 
+    def to_fetch(self) -> int:
+        """Finished videos that are not here yet."""
+        return sum(job.state is State.FETCHING for job in self.tasks.values())
+
+    def to_fetch_again(self) -> int:
+        """Of them, those of which a download has failed."""
+        fetching = (job for job in self.tasks.values() if job.state is State.FETCHING)
+        return sum(job.retry > (job.finished or 0.0) for job in fetching)
+
     def slot_returns(self, now: float) -> float:
         """When the next ghost gives its slot back; infinity: there is none."""
         return min((until for until in self.ghosts.values() if until > now), default=math.inf)

@@ -42,12 +42,14 @@ class JobReport:
 @dataclass(frozen=True, slots=True)
 class AccountReport:
     """How an account fares at `now`, a moment on the ledger's timeline. `ghosts`: slots that
-    submits of unknown outcome keep.
+    submits of unknown outcome keep. `to_fetch_again`: finished videos of which a download has
+    failed.
     """
 
     account: Account
     now: float
     running: int
+    to_fetch_again: int
     ghosts: int
 
 
@@ -105,6 +107,8 @@ def report_accounts(folder: Path, boot: Boot) -> list[AccountReport]:
         SELECT accounts.*,
             (SELECT count(*) FROM jobs WHERE account = name AND state IN ('submitting', 'running'))
                 AS running,
+            (SELECT count(*) FROM jobs
+                WHERE account = name AND state = 'fetching' AND retry > finished) AS to_fetch_again,
             (SELECT count(*) FROM calls WHERE account = name AND slot_until > ?) AS ghosts
         FROM accounts ORDER BY name
     """
@@ -112,8 +116,8 @@ def report_accounts(folder: Path, boot: Boot) -> list[AccountReport]:
         found = []
         for row in reader.execute(sql, (now,)):
             values = dict(row)
-            running, ghosts = values.pop("running"), values.pop("ghosts")
-            found.append(AccountReport(read_account(values), now, running, ghosts))
+            counts = [values.pop(key) for key in ("running", "to_fetch_again", "ghosts")]
+            found.append(AccountReport(read_account(values), now, *counts))
         return found
 
 

@@ -84,8 +84,9 @@ class View:
 
     `slots_taken` counts videos that upstream works on or may work on; `slot_returns` is when the
     next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
-    those under way too. `head` is first in line among the jobs that are due. `room` says whether
-    the disk has room for one more video.
+    those under way too; `to_fetch_again`, those of them of which a download has failed. `head` is
+    first in line among the jobs that are due. `room` says whether the disk has room for one more
+    video.
     `polling` are the videos whose poll is under way. `latency`: seconds that a poll takes.
     """
 
@@ -107,6 +108,7 @@ class View:
     """When an id that can't exist was last asked about."""
     polling: Sequence[Running] = ()
     latency: float = 0.0
+    to_fetch_again: int = 0
     retried: bool = False
     """The latest call was a download of a video of which one had failed, or that one itself."""
 
@@ -151,12 +153,12 @@ def may_submit(view: View, rules: Rules) -> bool:
 def _refills(view: View, rules: Rules) -> bool:
     """Whether slots that come free are filled again, as far as trust and finished videos go."""
     trusted = view.account.doubt is None and not view.account.paused
-    return trusted and not _fetches_first(view, rules)
+    return trusted and not fetches_first(view.to_fetch, rules)
 
 
-def _fetches_first(view: View, rules: Rules) -> bool:
+def fetches_first(to_fetch: int, rules: Rules) -> bool:
     """Whether so many videos wait to be fetched that none may be submitted."""
-    return view.to_fetch > rules.concurrent
+    return to_fetch > rules.concurrent
 
 
 def worth(view: View, rules: Rules) -> float:
@@ -241,7 +243,7 @@ class _Polls:
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
         view, rules = self._view, self._rules
-        if _fetches_first(view, rules) or Kind.DOWNLOAD not in rules.counts:
+        if fetches_first(view.to_fetch, rules) or Kind.DOWNLOAD not in rules.counts:
             return view.now
         if self._download_toll <= self._worth * rules.polling.interval:
             return view.now

@@ -15,7 +15,7 @@ from itertools import chain
 from statistics import NormalDist, fmean
 
 from gateway.job import Kind
-from gateway.policy.dispatch import Rules, View, worth
+from gateway.policy.dispatch import Rules, View, fetches_first, worth
 from gateway.policy.polling import Running, when_to_poll
 from gateway.policy.window import free_at
 
@@ -24,6 +24,9 @@ SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 ROUNDS = 3
 """How often each slot comes free before its videos are counted by the pace alone."""
+
+OUTAGE = 3
+"""After so many calls in a row that upstream did not serve nobody can tell when it will again."""
 
 _DEVIATIONS = tuple(NormalDist().inv_cdf(share) for share in SHARES)
 
@@ -51,12 +54,14 @@ class Usual:
 class Forecast:
     """An account's next hour. `done`: when each of its running videos will be completed, by job;
     `freed`: when its slots will take the next videos, each moment for a fifth of a video, the
-    earliest first; `pace`: seconds between two videos after that.
+    earliest first, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
+    upstream does not serve, and nobody can tell anything.
     """
 
     done: Mapping[str, float] = field(default_factory=dict)
     freed: Sequence[float] = ()
     pace: float = math.inf
+    down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,9 @@ def line(forecasts: Sequence[Forecast]) -> Line:
 
 def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
     """What an account will do, as far as it can be told from its view."""
+    account = view.account
+    if account.failures >= OUTAGE:
+        return Forecast(down=True)
     places = _Places(view, rules, usual)
     asked = [(view.now - view.latency / 2, video, False) for video in view.polling]  # half is over
     price, soonest = worth(view, rules), max(view.account.opens, view.now)
@@ -103,10 +111,13 @@ def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
         asked.append((max(best, turn), video, turn > best))
     seen = [_seen(video, moment, view, rules, usual, held) for moment, video, held in asked]
     done = {each.job_id: each.done for each in seen}
-    account = view.account
-    if account.doubt is not None or account.paused or not view.room:
+    stuck = fetches_first(view.to_fetch_again, rules)
+    if account.doubt is not None or account.paused or not view.room or stuck:
         return Forecast(done)
     opens = max(account.opens, account.submits, view.now)
+    if fetches_first(view.to_fetch, rules):
+        fetched = places.at(view.now, view.to_fetch - rules.concurrent) + usual.fetch()
+        opens = max(opens, fetched)
     cycle = usual.cycle
     slots: list[tuple[float, ...]] = [each.at for each in seen]
     others = view.slots_taken - len(seen)
@@ -184,19 +195,22 @@ class _Places:
         window = rules.window
         self._returns = free_at(window, view.places, view.now)
         self._turn = window.lasts + view.latency
+        self._spacing = window.spacing
+        self._first = max([place.reserved + window.spacing for place in view.places], default=0.0)
         self.a_video = len(rules.counts - {Kind.POLL}) + (
             usual.calls - 2 if Kind.POLL in rules.counts else 0.0
         )
         """Places that a video takes."""
-        self.pace = self.a_video * self._turn / window.requests
+        self.pace = self.a_video * max(self._turn / window.requests, window.spacing)
 
     def at(self, now: float, count: float) -> float:
         """When so many calls more than now have had their place."""
         index = round(count) - 1
         if index < 0:
             return now
+        spaced = max(self._first, now) + index * self._spacing
         turns, index = divmod(index, len(self._returns))
-        return self._returns[index] + turns * self._turn
+        return max(self._returns[index] + turns * self._turn, spaced)
 
 
 def _quantile(values: Sequence[float], chance: float) -> float:

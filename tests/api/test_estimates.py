@@ -78,7 +78,7 @@ def teach(house: House, video: str) -> None:
     job = house.ledger.live.jobs[video]
     for waited, held, fetch in [(30.0, 600.0, 50.0)] * 6 + [(0.5, 60.0, 5.0)] * 30:
         taken = job.accepted + waited
-        done = replace(job, submitted=taken, finished=taken + held)
+        done = replace(job, account="default", submitted=taken, finished=taken + held)
         house.ledger.live.lately.learn(done, taken + held + fetch)
 
 

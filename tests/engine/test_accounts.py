@@ -159,3 +159,24 @@ async def test_an_account_with_tasks_may_not_leave_and_may_once_they_are_done(
     await house.start(read_boot())
     told = (await make_caller(house).http.get("/readyz")).json()["accounts"]
     assert [each["name"] for each in told] == ["b"]
+
+
+async def test_who_waits_for_a_paused_account_is_before_nobody_else(
+    make_gateway: MakeGateway, make_caller: MakeCaller
+) -> None:
+    accounts = {
+        "a": {"models": ["sora-2", "sora-2-pro"]},
+        "b": {"models": ["sora-2"]},
+    }
+    house = await make_gateway("http://upstream.invalid", accounts=accounts, requests=BOTH)
+    house.gateway.stop_calls()
+    caller = make_caller(house)
+    for number in range(4):
+        await caller.create(f"for a {number}", model="sora-2-pro")
+    video = await caller.create("for either")
+    positions = []
+    for paused in (False, True):
+        pause(house, "a", paused)
+        house.ledger.catch_up()
+        positions.append((await caller.video(video))["queue_position"])
+    assert positions == [5, 1]

@@ -7,6 +7,10 @@ import itertools
 from stage import mp4, until
 from upstream.bench import Request, http, serving
 
+from gateway.clock import read_boot
+from gateway.ledger.report import report_accounts
+from gateway.policy.estimate import OUTAGE
+
 VIDEO = mp4()
 MISSING = http(404, {"error": {"message": "no such video", "code": "not_found"}})
 
@@ -158,4 +162,34 @@ async def test_what_is_told_of_a_video_is_true_of_its_bytes(make_gateway, make_c
         assert job.content_sha256 == hashlib.sha256(VIDEO).hexdigest()
         assert job.content_bytes == len(VIDEO)
         assert list((house.folder / "parts").iterdir()) == []
+        await house.stop()
+
+
+async def test_videos_that_cannot_be_fetched_hold_submits_back_and_it_is_told(
+    make_gateway, make_caller
+) -> None:
+    provider = Provider(content=http(404, {"error": {"message": "no content", "code": "none"}}))
+    async with serving(provider) as server:
+        house = await make_gateway(server.url, account={"concurrent": 1, "requests": 1000})
+        caller = make_caller(house)
+        videos = [await caller.create(f"cat {number}") for number in range(3)]
+        book = house.ledger.live.books["default"]
+        await until(lambda: book.to_fetch_again() == 2)
+        (account,) = (await caller.http.get("/readyz")).json()["accounts"]
+        assert account["videos_to_fetch_again"] == 2
+        assert account["submits_wait_for"] == "2 finished videos are to be fetched first"
+        assert account["trouble"] is None
+        metrics = (await caller.http.get("/metrics")).text
+        assert 'video_gateway_to_fetch_again{account="default"} 2.0' in metrics
+        assert [
+            account.to_fetch_again for account in report_accounts(house.folder, read_boot())
+        ] == [2]
+        waiting = await caller.video(videos[2])
+        assert (waiting["queue_position"], waiting["estimated_seconds"]) == (1, None)
+        await until(lambda: house.job(videos[0]).misses >= OUTAGE)
+        assert (await caller.video(videos[0]))["estimated_seconds"] is None
+        assert provider.submits == 2
+        provider.content = http(200, VIDEO)
+        for video in videos:
+            assert (await caller.finished(video))["status"] == "completed"
         await house.stop()

@@ -9,6 +9,7 @@ from gateway.ledger.transitions import Change
 from .bench import a_job
 
 HELD = 240.0
+SORT = (a_job().model, a_job().seconds)
 
 
 def moved(lately: Lately, before: State | None, job: Job) -> None:
@@ -28,7 +29,7 @@ def taken(lately: Lately, at: float, adopted: bool = False) -> None:
 
 def idle(lately: Lately) -> float:
     """Seconds between two videos of a slot, beside what they hold it for."""
-    return lately.usual(None, HELD).cycle - HELD
+    return lately.usual("a", HELD).cycle - HELD
 
 
 def test_a_slot_is_taken_again_after_what_it_usually_takes() -> None:
@@ -71,32 +72,49 @@ def test_a_slot_that_nobody_waited_for_teaches_nothing() -> None:
     assert idle(lately) == 0.0
 
 
-def learn(lately: Lately, count: int, waited: float, held: float, fetch: float) -> None:
+def learn(
+    lately: Lately, count: int, waited: float, held: float, fetch: float, account: str = "a"
+) -> None:
     for _ in range(count):
-        job = a_job(accepted=1000.0, submitted=1000.0 + waited, finished=1000.0 + waited + held)
+        job = a_job(
+            account=account,
+            accepted=1000.0,
+            submitted=1000.0 + waited,
+            finished=1000.0 + waited + held,
+        )
         lately.learn(job, 1000.0 + waited + held + fetch)
+
+
+def test_each_account_has_its_own_pace() -> None:
+    lately = Lately()
+    learn(lately, 40, waited=0.5, held=20.0, fetch=1.0)
+    learn(lately, 40, waited=0.5, held=200.0, fetch=30.0, account="slow")
+    fast, slow, unknown = (lately.usual(name, 60.0) for name in ("a", "slow", "new"))
+    assert (fast.cycle, fast.fetch()) == (20.0, 1.0)
+    assert (slow.cycle, slow.fetch()) == (200.0, 30.0)
+    assert unknown.cycle == 60.0
 
 
 def test_those_that_waited_in_line_are_told_apart() -> None:
     lately = Lately()
     learn(lately, 40, waited=4.75, held=60.0, fetch=1.0)
     learn(lately, 31, waited=5.25, held=90.0, fetch=40.0)
-    for sort in (None, (a_job().model, a_job().seconds)):
-        waited, quiet = (lately.usual(sort, 60.0, told) for told in (True, False))
+    for of in ("a", SORT):
+        waited, quiet = (lately.usual(of, 60.0, told) for told in (True, False))
         assert (waited.held, waited.fetch()) == (90.0, 40.0)
         assert (quiet.held, quiet.fetch()) == (60.0, 1.0)
-        assert lately.usual(sort, 60.0) == waited  # the latest of all
+        assert lately.usual(of, 60.0) == waited  # the latest of all
 
 
 def test_a_few_that_waited_are_no_rule() -> None:
     lately = Lately()
     learn(lately, 30, waited=0.5, held=60.0, fetch=1.0)
     learn(lately, 3, waited=30.0, held=90.0, fetch=40.0)
-    assert lately.usual(None, 60.0, True) == lately.usual(None, 60.0)
+    assert lately.usual(SORT, 60.0, True) == lately.usual(SORT, 60.0)
 
 
 def test_how_it_was_long_ago_is_forgotten() -> None:
     lately = Lately()
     learn(lately, 30, waited=30.0, held=90.0, fetch=40.0)
     learn(lately, 117, waited=0.5, held=300.0, fetch=1.0)
-    assert lately.usual(None, 300.0, True).held == 300.0
+    assert lately.usual(SORT, 300.0, True).held == 300.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.job import Account, Look
 from gateway.policy.belief import believe
 from gateway.policy.dispatch import Rules, View
-from gateway.policy.estimate import Forecast, Line, Usual, fetching, forecast, line
+from gateway.policy.estimate import OUTAGE, Forecast, Line, Usual, fetching, forecast, line
 from gateway.policy.polling import Running
 from gateway.policy.window import Place
 
@@ -125,6 +125,38 @@ def test_nobody_can_tell_when_nothing_is_sent(changes: dict[str, object]) -> Non
     assert found.done  # what runs goes on
     other = forecast(IDLE, RULES, USUAL)
     assert line([found, other]).sent(1) == line([other]).sent(1) == NOW
+
+
+def test_nobody_can_tell_anything_of_an_account_that_is_down() -> None:
+    down = replace(busy(100.0), account=Account("main", opens=NOW + 8, failures=OUTAGE))
+    assert forecast(down, RULES, USUAL) == Forecast(down=True)
+    failed = replace(down, account=replace(down.account, failures=OUTAGE - 1))
+    assert not forecast(failed, RULES, USUAL).down
+
+
+def test_submits_wait_for_videos_that_are_to_be_fetched() -> None:
+    fresh = replace(IDLE, to_fetch=6)
+    assert sent(replace(fresh, to_fetch=5), 1) == 0.0
+    assert sent(fresh, 1) == pytest.approx(USUAL.fetch())
+    full = replace(fresh, places=[Place(NOW - 20, NOW - 20)] * 10)
+    assert sent(full, 1) == pytest.approx(41.0 + USUAL.fetch())
+
+
+def test_nobody_can_tell_while_videos_that_cannot_be_fetched_hold_submits_back() -> None:
+    stuck = replace(busy(100.0), to_fetch=6, to_fetch_again=6)
+    found = forecast(stuck, RULES, USUAL)
+    assert line([found]).sent(1) is None
+    assert set(found.done) == {"video 0"}
+
+
+def test_calls_that_must_be_apart_keep_videos_back() -> None:
+    """Four calls a video, 20 s apart."""
+    fast = replace(USUAL, held=10.0, spread=1.0, cycle=10.0)
+    apart = replace(RULES, window=replace(RULES.window, spacing=20.0))
+    view = replace(IDLE, places=[Place(NOW - 5, NOW - 4)])
+    assert 15.0 <= sent(view, 1, apart, fast) <= 15.0 + 20.0
+    assert sent(view, 3, apart, fast) == pytest.approx(15.0 + 9 * 20.0, abs=20.0)
+    assert sent(view, 101, apart, fast) == pytest.approx(100 * 4 * 20.0, rel=0.05)
 
 
 def test_an_account_that_backs_off_is_waited_for() -> None:
