@@ -128,7 +128,7 @@ class Gateway:
             )
             for name, calls in self._calls.items()
         ]
-        self._janitor = Janitor(ledger, videos, inputs, clock, content)
+        self._janitor = Janitor(ledger, videos, inputs, clock, content, max(returns.values()))
         wakers = [dispatcher.wake for dispatcher in self._dispatchers]
         self._watch = Watch(ledger, clock, make_door(data), wakers)
 

@@ -87,14 +87,14 @@ class AccountSettings(_Section):
         "", description='"Bearer" for OpenAI-style servers; empty: the bare key'
     )
     dialect: Literal["apiyi", "openai"] = Field("apiyi", description="the provider's words")
-    requests: int = Field(10, ge=1, description="calls in one period at most")
+    requests: int = Field(10, ge=1, le=100_000, description="calls in one period at most")
     period: float = Field(60.0, gt=0, description="seconds of the window")
     guard: float = Field(1.0, ge=0, description="seconds a place is kept longer than the period")
-    spacing: float = Field(0.0, ge=0, description="least seconds between two calls")
+    spacing: float = Field(0.0, ge=0, description="least seconds between two calls, by our clock")
     counts: list[Literal["submit", "poll", "download"]] = Field(
         ["submit", "poll", "download"], description="which calls upstream counts"
     )
-    concurrent: int = Field(5, ge=1, description="videos being generated at once at most")
+    concurrent: int = Field(5, ge=1, le=10_000, description="videos being generated at once")
     proxy: str = Field("", description="egress proxy")
     ca_file: str = Field("", description="certificates of a private authority")
     content_hosts: list[str] = Field(

@@ -23,7 +23,7 @@ EVERY = 60.0
 
 DAY = 86_400.0
 TRACE_SECONDS = 7 * DAY
-"""How long calls upstream and lines of the outbox are kept."""
+"""How long calls upstream and lines of the outbox are kept; calls, as long as they take a place."""
 
 INPUT_SECONDS = 3 * DAY
 """How long the input image of a failed job is kept that an operator may send anew."""
@@ -33,16 +33,25 @@ BATCH = 100
 
 
 class Janitor:
-    """Keeps a data folder within its bounds."""
+    """Keeps a data folder within its bounds. `returns`: seconds until the last place of any account
+    has returned.
+    """
 
     def __init__(
-        self, ledger: Ledger, videos: VideoStore, inputs: InputStore, clock: Clock, rules: Content
+        self,
+        ledger: Ledger,
+        videos: VideoStore,
+        inputs: InputStore,
+        clock: Clock,
+        rules: Content,
+        returns: float,
     ) -> None:
         self._ledger = ledger
         self._videos = videos
         self._inputs = inputs
         self._clock = clock
         self._rules = rules
+        self._calls_kept = max(TRACE_SECONDS, returns)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -67,7 +76,7 @@ class Janitor:
                 inputs=now - INPUT_SECONDS,
                 prompts=now - rules.prompt_days * DAY,
                 rows=now - rules.row_days * DAY,
-                calls=now - TRACE_SECONDS,
+                calls=now - self._calls_kept,
                 repeats=now - KEY_SECONDS,
             )
         )

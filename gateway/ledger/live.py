@@ -36,6 +36,8 @@ class AccountBook:
         """Completed jobs whose content is to be fetched again."""
         self.calls: dict[int, Call] = {}
         """Calls that take a place in the window, or did a short while ago."""
+        self.latest: Call | None = None
+        """The call that was reserved last."""
         self.ghosts: dict[int, float] = {}
         """Submits of unknown outcome, by their call's id: until when each keeps its slot."""
         self.latency = 0.0
@@ -46,6 +48,8 @@ class AccountBook:
 
     def take(self, call: Call) -> None:
         """A call that was reserved, or has ended."""
+        if self.latest is None or self.latest.id <= call.id:
+            self.latest = call
         if call.touched:
             self.calls[call.id] = call
         else:
@@ -191,7 +195,7 @@ class Live:
 
     def retried(self, book: AccountBook) -> bool:
         """Whether an account's latest call was a download of a video of which one has failed."""
-        latest = max(book.calls.values(), key=lambda call: call.id, default=None)
+        latest = book.latest
         if latest is None or latest.kind is not Kind.DOWNLOAD or latest.job_id is None:
             return False
         job = self.find(latest.job_id)

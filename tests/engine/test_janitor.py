@@ -3,6 +3,7 @@
 import pytest
 from api.bench import bring, complete, error_of
 from conftest import MakeGateway
+from ledger.bench import query
 from stage import House, mp4, until
 
 from gateway.engine.janitor import DAY
@@ -160,3 +161,16 @@ async def test_a_purge_is_seen_by_the_engine_without_any_request(
     house.ledger.on_commit(count)
     await until(lambda: house.ledger.live.counts[State.QUEUED] == 0)
     assert commits < 20  # it did not spin on jobs that are no longer there
+
+
+@pytest.mark.parametrize(("period", "kept"), [(60.0, False), (30 * DAY, True)])
+async def test_calls_are_kept_as_long_as_they_take_a_place(
+    upstream, make_gateway, make_caller, period: float, kept: bool
+) -> None:
+    """A window may be longer than the days for which calls are kept otherwise."""
+    house = await make_gateway(upstream.url, account={"period": period})
+    caller = make_caller(house)
+    await caller.finished(await caller.create())
+    house.gateway.stop_calls()
+    await later(house, 8.0)
+    assert bool(query(house.folder, "SELECT id FROM calls")) is kept

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Kind, State
+from gateway.job import Call, Kind, State
 from gateway.ledger.ledger import Ledger, commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.ledger.transitions import purge, settle
@@ -69,15 +69,17 @@ async def test_a_ghost_keeps_its_slot_for_its_time(ledger: Ledger) -> None:
     assert not book.ghosts
 
 
+async def ended(ledger: Ledger, call: Call, now: float) -> None:
+    """A call that has ended, and told nothing of any job."""
+    ends: dict[str, Any] = {"outcome": "missing", "touched": True, "now": now}
+    await ledger.commit(settle(call, lambda account: account, None, None, {}, **ends))
+
+
 async def test_calls_are_forgotten_only_once_their_places_have_returned(ledger: Ledger) -> None:
     book = ledger.live.books[ACCOUNT]
     calls = [await reserved(ledger) for _ in range(3)]
     for call, at in zip(calls, (10.0, 20.0), strict=False):
-        await ledger.commit(
-            settle(
-                call, lambda a: a, None, None, {}, outcome="missing", touched=True, now=WALL + at
-            )
-        )
+        await ended(ledger, call, WALL + at)
     book.forget(WALL + 71.0, 61.0)  # the first returns at this very moment
     assert set(book.calls) == {call.id for call in calls}
     book.forget(WALL + 71.1, 61.0)
@@ -110,7 +112,9 @@ async def test_a_download_that_has_failed_is_told_from_a_first_one(ledger: Ledge
         (failed, Kind.DOWNLOAD, True),
         (None, Kind.POLL, False),
     ):
-        await reserved(ledger, kind, job)
+        call = await reserved(ledger, kind, job)
+        await ended(ledger, call, WALL + 1.0)
+        book.forget(WALL + 100.0, 61.0)  # its place has returned
         assert ledger.live.retried(book) is retried
 
 
