@@ -319,6 +319,8 @@ def _sums(settings: Settings) -> Iterator[str]:
             yield from _polling_sums(where, settings.polling_of(account))
     if settings.server.grace <= settings.timeouts.submit:
         yield "server.grace: must be longer than timeouts.submit, for a submit is paid for"
+    if 0 < settings.server.metrics_port == settings.server.port:
+        yield "server.metrics_port: must not be port"
     if content.row_days < max(content.keep_days, content.prompt_days):
         yield "content.row_days: must not be less than keep_days or prompt_days"
     if content.video_bytes > content.max_bytes:

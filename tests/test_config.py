@@ -280,6 +280,7 @@ def test_a_variable_of_the_wrong_kind_is_refused_without_its_value(
         ("[server]\ngrace = 60", "server.grace: must be longer than timeouts.submit"),
         ("[timeouts]\nsubmit = 65", "server.grace: must be longer than timeouts.submit"),
         ("[timeouts]\nsubmit = 0", "timeouts.submit"),
+        ("[server]\nport = 8080\nmetrics_port = 8080", "server.metrics_port: must not be port"),
     ],
 )
 def test_what_does_not_add_up_is_refused(refusal: Refusal, toml: str, words: str) -> None:

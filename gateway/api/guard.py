@@ -22,7 +22,7 @@ MOST_HEADER_BYTES = 16 * 1024
 MOST_URL = 8 * 1024
 """Bytes of a path and its query."""
 
-_ONCE = (b"host", b"authorization", b"content-type", b"content-length")
+_ONCE = (b"host", b"authorization", b"content-type", b"content-length", b"idempotency-key")
 """Headers that a proxy might read the first of, and the gateway the last."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

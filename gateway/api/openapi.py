@@ -58,6 +58,7 @@ PROBLEMS: Mapping[str, Problem] = {
         431, f"over {MOST_HEADERS} headers or {MOST_HEADER_BYTES} bytes of them"
     ),
     "internal_error": Problem(500, "a fault of the gateway; its log has the rest"),
+    "gateway_busy": Problem(503, "the content can't be read from the disk now", _LATER),
     "gateway_full": Problem(503, "nothing could be committed; nothing was accepted", _LATER),
     "too_many_connections": Problem(503, "all callers' connections together", _LATER),
 }
@@ -171,7 +172,7 @@ def _paths(settings: Settings) -> Data:
                 },
                 ("invalid_value", *_CALLER, "video_not_found", "content_not_ready",
                  "content_not_available", "content_gone", "precondition_failed", "invalid_range",
-                 "gateway_full"),
+                 "gateway_busy", "gateway_full"),
                 [_ID, *_CONTENT_PARAMETERS],
             )
         },

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.options import CONFIG, Config
+from gateway.cli.options import CONFIG, Config, no_account
 from gateway.clock import read_boot
 from gateway.config import load_settings
 from gateway.ledger.ledger import commit_beside
@@ -27,8 +27,13 @@ def list_(config: Config = CONFIG) -> None:
     counts = ("running", "to fetch again", "unknown")
     heads = ("account", "paused", *counts, "opens in", "submits in", "trouble", "submits wait for")
     table = Table(*heads, box=None)
-    for report in report_accounts(load_settings(config).server.data_dir, read_boot()):
+    settings = load_settings(config)
+    reports = report_accounts(settings.server.data_dir, read_boot())
+    for report in reports:
         table.add_row(*_row(report))
+    for account in settings.accounts:
+        if account.name not in {report.account.name for report in reports}:
+            table.add_row(account.name, "not served yet")
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
@@ -47,8 +52,10 @@ def resume(name: Name, config: Config = CONFIG) -> None:
 
 
 def _set(name: str, config: Config, *, paused: bool) -> None:
-    folder = load_settings(config).server.data_dir
-    commit_beside(folder, pause_account(name, paused), read_boot().wall)
+    settings = load_settings(config)
+    if name not in (account.name for account in settings.accounts):
+        raise no_account(name, settings)
+    commit_beside(settings.server.data_dir, pause_account(name, paused), read_boot().wall)
 
 
 def _row(report: AccountReport) -> list[str]:

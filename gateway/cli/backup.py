@@ -1,5 +1,6 @@
 """`video-gateway backup`: a whole copy of the data folder, while a server runs on it or not."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,20 @@ def backup(
     data = load_settings(config).server.data_dir
     try:
         target.mkdir(parents=True)
-        # Images first: one may be freed as soon as its job is over, and the ledger's copy is of a
-        # moment when the job may have waited still. Videos last: the copy must have all it knows.
-        copy_content(data, target, "inputs")
-        copy_ledger(data, target)
-        copy_content(data, target, "inputs")
-        copy_content(data, target, "videos")
+        try:
+            _copy(data, target)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # half a copy must not be taken for one
+            raise
     except OSError as error:
         raise StartError(f"{error.filename or target}: {error.strerror}") from error
     print(target)
+
+
+def _copy(data: Path, target: Path) -> None:
+    # Images first: one may be freed as soon as its job is over, and the ledger's copy is of a
+    # moment when the job may have waited still. Videos last: the copy must have all it knows.
+    copy_content(data, target, "inputs")
+    copy_ledger(data, target)
+    copy_content(data, target, "inputs")
+    copy_content(data, target, "videos")

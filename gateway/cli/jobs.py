@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.options import CONFIG, Config
+from gateway.cli.options import CONFIG, Config, no_account
 from gateway.clock import read_boot
 from gateway.config import Settings, load_settings
 from gateway.errors import SettingsError
-from gateway.job import Job, State
+from gateway.job import Job, Look, State
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import adopt as adopt_task
 from gateway.ledger.operator import resubmit as resubmit_job
@@ -123,8 +123,7 @@ def _account(settings: Settings, name: str) -> str:
     if not name and len(names) == 1:
         return names[0]
     if name not in names:
-        wanted = f"there is no account {name!r}" if name else "name one with --account"
-        raise SettingsError(f"{wanted}; the settings have {', '.join(names)}")
+        raise no_account(name, settings)
     return name
 
 
@@ -137,9 +136,7 @@ def _lines(report: JobReport, *, with_prompt: bool) -> list[str]:
     if with_prompt:
         fields.append(("prompt", job.prompt))
     shown = [
-        f"{name:15} {_time(value) if name in _TIMES else value}"
-        for name, value in fields
-        if value is not None
+        f"{name:15} {_shown(name, value)}" for name, value in fields if value not in (None, ())
     ]
     calls = [
         f"  {_time(call.reserved_at)}  {call.kind:8} {call.account}  "
@@ -150,6 +147,22 @@ def _lines(report: JobReport, *, with_prompt: bool) -> list[str]:
     ]
     events = [f"  {_time(at)}  {what}" for at, what in report.events]
     return [*shown, "calls upstream", *calls, "events", *events]
+
+
+def _shown(name: str, value: object) -> object:
+    """A field in words."""
+    if name in _TIMES:
+        return _time(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(_look(look) for look in value)
+    return value
+
+
+def _look(look: Look) -> str:
+    progress = "nothing told" if look.progress is None else f"{look.progress} %"
+    return f"{progress} at {look.elapsed:.0f} s"
 
 
 def _time(at: object) -> str:

@@ -4,6 +4,7 @@ ledger, and that the machine slept. Tells people when an account's trouble begin
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import Context
 
 import structlog
 
@@ -37,7 +38,8 @@ class Watch:
         self._clock = clock
         self._door = door
         self._wakers = tuple(wakers)
-        ledger.listen(tell)
+        # In a context of its own: the commit may be shown by whatever request looks first.
+        ledger.listen(lambda event: Context().run(tell, event))
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -110,9 +110,9 @@ async def test_lengths_that_can_be_read_in_two_ways(
     assert not any(served.ledger.live.counts.values())
 
 
-@pytest.mark.parametrize("name", ["host", "authorization", "content-type"])
+@pytest.mark.parametrize("name", ["host", "authorization", "content-type", "idempotency-key"])
 async def test_a_header_that_must_be_one(served: Served, name: str) -> None:
-    request = served.head("POST /v1/videos", JSON, "content-length: 19", f"{name}: other")
+    request = served.head("POST /v1/videos", JSON, "content-length: 19", *[f"{name}: other"] * 2)
     (answer, *_) = await answers(
         served, request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
     )

@@ -1,6 +1,7 @@
 """The description of the HTTP is true: of the routes, and of every answer that they give."""
 
 import asyncio
+import errno
 import io
 import logging
 import time
@@ -318,6 +319,13 @@ async def test_every_answer_is_as_described(join: Join, monkeypatch: pytest.Monk
         assert answer.status_code == status
 
     assert (await ask("GET", f"{videos}?after={'x' * 9000}")).status_code == 414
+
+    def no_descriptors(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.content.videos.open", no_descriptors, raising=False)
+        assert (await ask("GET", content)).status_code == 503
 
     # What is over
     job = reader.gateway.ledger.job(done["id"])

@@ -1,11 +1,14 @@
 """What an operator does beside a running gateway: it is seen at once, and by the engine too."""
 
+import errno
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from api.bench import knows_an_account_that_left
 from stage import House, picture, until
 
 from gateway.cli import main
@@ -141,6 +144,12 @@ class TestJobs:
         for word in (video, "alice", "submission_outcome_unknown", "keeps a slot", "submitting"):
             assert word in out
         assert "sandbox:lost" not in out
+        done = await caller.create("done")
+        await caller.finished(done)
+        shown = operate("jobs", "show", done).out
+        assert re.search(r"^looks +.*100 % at \d+ s$", shown, re.MULTILINE)
+        assert re.search(r"^content_gone +no$", shown, re.MULTILINE)
+        assert not re.search(r"Look|True|False|\(\)", shown)
         assert "sandbox:lost" in operate("jobs", "show", video, "--prompt").out
         assert "there is no video" in refused(operate("jobs", "show", "video_0"))
 
@@ -291,6 +300,30 @@ class TestAccounts:
     async def test_an_account_that_is_none(self, operate: Operate, house: House) -> None:
         assert "no account 'x'" in refused(operate("accounts", "pause", "x"))
 
+    async def test_an_account_that_left_the_settings(self, operate: Operate, house: House) -> None:
+        await knows_an_account_that_left(house, "left")
+        for command in ("pause", "resume"):
+            assert "no account 'left'; the settings have default" in refused(
+                operate("accounts", command, "left")
+            )
+
+    async def test_an_account_that_was_never_served(self, operate: Operate) -> None:
+        (line,) = operate("accounts", "list").out.splitlines()[1:]
+        assert line.split() == ["default", "not", "served", "yet"]
+
 
 async def test_a_purge_of_nobody_is_refused(house: House, operate: Operate) -> None:
     assert "there is no caller 'nobody'" in refused(operate("purge", "--caller", "nobody"))
+
+
+def test_half_a_backup_is_taken_away(
+    operate: Operate, house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_data: Path, target: Path, folder: str) -> None:
+        if folder == "videos":
+            raise OSError(errno.ENOSPC, "No space left on device", str(target / folder))
+
+    monkeypatch.setattr(sys.modules["gateway.cli.backup"], "copy_content", full)
+    target = tmp_path / "backups" / "today"
+    assert "No space left on device" in refused(operate("backup", str(target)))
+    assert not target.exists()

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 import structlog
-from structlog.testing import capture_logs
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.testing import LogCapture, capture_logs
 
 from gateway.engine.watch import tell
 from gateway.job import Account, AccountChanged, Call, CallEnded, Kind
+from gateway.ledger.ledger import commit_beside
+from gateway.ledger.operator import pause_account
 
 WELL = Account("main")
 ILL = replace(WELL, trouble="upstream does not serve: ConnectError")
@@ -40,6 +43,16 @@ def test_other_events_are_not_told() -> None:
     with capture_logs() as said:
         tell(CallEnded(Call(1, "main", Kind.POLL, None, 0.0)))
     assert said == []
+
+
+async def test_a_request_that_sees_it_first_has_no_part_in_the_line(house) -> None:
+    capture = LogCapture()
+    structlog.configure([merge_contextvars, capture], structlog.make_filtering_bound_logger(0))
+    commit_beside(house.folder, pause_account("default", True), 0.0)
+    with bound_contextvars(caller="alice"):
+        house.ledger.catch_up()
+    (line,) = capture.entries
+    assert line == {"event": "account paused", "account": "default", "log_level": "info"}
 
 
 async def test_an_outage_is_told_when_it_begins_and_when_it_ends(
