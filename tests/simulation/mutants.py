@@ -134,6 +134,8 @@ MUTANTS = {
         "ledger.live",
         ("            self.books[job.account].tasks[job.id] = job",
          "            self.books[max(self.books)].tasks[job.id] = job"),
+        ("self.books[job.account].tasks.pop(job.id, None)",
+         "self.books[max(self.books)].tasks.pop(job.id, None)"),
     ),
     "count all accounts' calls as one's": _mutant(
         "engine.dispatcher",
