@@ -72,7 +72,10 @@ def settings_page() -> Iterator[str]:
         yield f"## {'[[accounts]]' if section == 'accounts' else f'[{section}]'}"
         yield from ("", str(model.__doc__), "")
         if section == "accounts":
-            yield from ("In the file only. The first one's dialect names what waits.", "")
+            yield from (
+                "In the file only. What waits has the status that the first one's dialect tells.",
+                "",
+            )
         heads, rows = ["option", "default", "may be", "meaning"], options(model)
         if section != "accounts":
             heads.insert(1, "variable")

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from gateway.clock import Clock
 from gateway.job import Account, Call, CallEnded, Event, JobMoved, State
-from gateway.policy.dispatch import Rules
+from gateway.policy.dispatch import Rules, why_no_submit
 from gateway.policy.verdicts import EXPIRED_CODE
 from gateway.policy.window import Place, taken
 
@@ -50,6 +50,8 @@ class Book(Protocol):
     def slots_taken(self, now: float) -> int: ...
 
     def overdue(self, now: float, max_wait: float) -> int: ...
+
+    def to_fetch(self) -> int: ...
 
     def to_fetch_again(self) -> int: ...
 
@@ -176,12 +178,14 @@ class _Gauges(Collector):
         used = _by_account("slots_in_use", "Videos being generated, or that may be")
         slots = _by_account("slots", "Videos that may be generated at once")
         overdue = _by_account("overdue", "Videos that take longer than max_wait")
-        again = _by_account("to_fetch_again", "Finished videos of which a download has failed")
+        again = _by_account("to_fetch_again", "Videos not here yet whose download has failed")
         places = _by_account("window_used", "Places of the window that are taken")
         limit = _by_account("window_limit", "Places of the window")
         ghosts = _by_account("slots_of_unknown", "Slots kept for submits of unknown outcome")
         paused = _by_account("account_paused", "1: an operator holds submits back")
-        held = _by_account("submits_held", "1: no submit until upstream has answered a GET sanely")
+        held = _by_account(
+            "submits_held", "1: no submit until a GET is sane, or videos are fetched"
+        )
         opens = _by_account("account_opens_seconds", "Until any call may be made again")
         now = self._clock.now()
         for name, rule in self._rules.items():
@@ -196,7 +200,8 @@ class _Gauges(Collector):
             limit.add_metric([name], rule.window.requests)
             ghosts.add_metric([name], book.slots_of_unknown(now))
             paused.add_metric([name], book.account.paused)
-            held.add_metric([name], book.account.doubt is not None)
+            why = why_no_submit(book.account, book.to_fetch(), rule.concurrent)
+            held.add_metric([name], why is not None)
             opens.add_metric([name], max(0.0, book.account.opens - now))
         yield from (used, slots, overdue, again, places, limit, ghosts, paused, held, opens)
 

@@ -55,8 +55,8 @@ class Estimates:
         self._stale = True
 
     def position(self, job: Job) -> int:
-        """A queued job's place in line, 1 for the next: among those that wait for the same accounts
-        as it does, of those that take any.
+        """A queued job's place in line, 1 for the next: among the jobs that wait for the accounts
+        that it waits for, those that are paused left out.
         """
         self._look(self._clock.now())
         return self._position(job)
@@ -82,6 +82,10 @@ class Estimates:
                     return None
                 return self._here(job, max(sent, job.retry) + self._latency / 2)
             case State.SUBMITTING:
+                self._look(now)
+                forecast = self._forecasts.get(job.account or "")
+                if forecast is None or forecast.down:
+                    return None
                 return self._here(job, job.submitted or now)
             case State.RUNNING:
                 self._look(now)
@@ -106,7 +110,7 @@ class Estimates:
     def _usual(self, job: Job, taken: float) -> Usual:
         """What is usual for its like, if upstream takes it at `taken`."""
         waited = has_waited(job.accepted, taken)
-        return self._live.lately.usual((job.model, job.seconds), self._expected(job), waited)
+        return self._live.lately.usual_of_sort(job.model, job.seconds, self._expected(job), waited)
 
     def _look(self, now: float) -> None:
         """Work out the forecasts anew, if something may have changed."""
@@ -121,7 +125,7 @@ class Estimates:
 
     def _forecast(self, view: View) -> Forecast:
         rules = self._rules[view.account.name]
-        usual = self._live.lately.usual(view.account.name, rules.polling.expected)
+        usual = self._live.lately.usual_of_account(view.account.name, rules.polling.expected)
         return forecast(view, rules, usual)
 
     def _expected(self, job: Job) -> float:
@@ -136,7 +140,8 @@ class Estimates:
     def _line(self, model: str) -> tuple[Line, Collection[str]]:
         if model not in self._lines:
             serving = self._serving.get(model, [])
-            taking = [name for name in serving if self._forecasts[name].freed]
-            models = {model}.union(*(self._models[name] for name in taking or serving))
-            self._lines[model] = line([self._forecasts[name] for name in taking]), models
+            books = self._live.books
+            going = [name for name in serving if not books[name].account.paused] or serving
+            models = {model}.union(*(self._models[name] for name in going))
+            self._lines[model] = line([self._forecasts[name] for name in going]), models
         return self._lines[model]

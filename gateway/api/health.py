@@ -13,7 +13,7 @@ from gateway.errors import LedgerError
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.live import AccountBook
 from gateway.ledger.transitions import Change
-from gateway.policy.dispatch import Rules, fetches_first
+from gateway.policy.dispatch import Rules, why_no_submit
 
 
 class Health:
@@ -56,14 +56,11 @@ class Health:
 def _account(book: AccountBook, rules: Rules, now: float) -> dict[str, object]:
     account = book.account
     submits = max(account.opens, account.submits)
-    wait = account.doubt
-    if wait is None and fetches_first(book.to_fetch(), rules):
-        wait = f"{book.to_fetch()} finished videos are to be fetched first"
     return {
         "name": account.name,
         "ok": account.trouble is None,
         "trouble": account.trouble,
-        "submits_wait_for": wait,
+        "submits_wait_for": why_no_submit(account, book.to_fetch(), rules.concurrent),
         "paused": account.paused,
         "videos_overdue": book.overdue(now, rules.polling.max_wait),
         "videos_to_fetch_again": book.to_fetch_again(),

@@ -15,6 +15,7 @@ from gateway.config import load_settings
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.ledger.report import AccountReport, report_accounts
+from gateway.policy.dispatch import why_no_submit
 
 app = typer.Typer(help="The upstream's accounts.", no_args_is_help=True)
 
@@ -29,11 +30,11 @@ def list_(config: Config = CONFIG) -> None:
     table = Table(*heads, box=None)
     settings = load_settings(config)
     reports = report_accounts(settings.server.data_dir, read_boot())
+    concurrent = {account.name: account.concurrent for account in settings.accounts}
     for report in reports:
-        table.add_row(*_row(report))
-    for account in settings.accounts:
-        if account.name not in {report.account.name for report in reports}:
-            table.add_row(account.name, "not served yet")
+        table.add_row(*_row(report, concurrent.get(report.account.name)))
+    for name in concurrent.keys() - {report.account.name for report in reports}:
+        table.add_row(name, *[""] * 6, "not served yet")
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
@@ -58,8 +59,12 @@ def _set(name: str, config: Config, *, paused: bool) -> None:
     commit_beside(settings.server.data_dir, pause_account(name, paused), read_boot().wall)
 
 
-def _row(report: AccountReport) -> list[str]:
+def _row(report: AccountReport, concurrent: int | None) -> list[str]:
+    """`concurrent`: its slots; None: it has left the settings."""
     account = report.account
+    waits_for: str | None = "not in the settings"
+    if concurrent is not None:
+        waits_for = why_no_submit(account, report.to_fetch, concurrent)
     return [
         account.name,
         "paused" if account.paused else "",
@@ -69,7 +74,7 @@ def _row(report: AccountReport) -> list[str]:
         _seconds(account.opens - report.now),
         _seconds(max(account.opens, account.submits) - report.now),
         account.trouble or "",
-        account.doubt or "",
+        waits_for or "",
     ]
 
 

@@ -158,7 +158,7 @@ class Dispatcher:
             looking=book.is_making(Kind.POLL),
             submitting=book.is_making(Kind.SUBMIT),
             probed=book.probed,
-            retried=live.retried(book),
+            fetched_in_vain=live.fetched_in_vain(book),
         )
 
     def _running(self, job: Job) -> Running:

@@ -5,7 +5,8 @@ are told apart, for where slots or window are full, polls and downloads wait as 
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -14,15 +15,19 @@ from gateway.ledger.transitions import Change
 from gateway.policy.estimate import Usual
 from gateway.policy.habit import deviation
 
-Sort = tuple[str, int]
-"""Model and seconds."""
+Group = tuple[str, ...] | tuple[str, str, int]
+"""Videos that are asked together: ("all",), ("sort", model, seconds), ("account", its name),
+("upstream", where they are made).
+"""
+
+_ALL: Group = ("all",)
 
 LATEST = 30
 """By how many videos it is told what is usual, at most."""
 
 REMEMBERED = 120
-"""How many videos are remembered, of each sort, of each account and of all: among them are those
-that had waited. As many are learnt from again at a start.
+"""How many videos of each group are remembered: among them are those that had waited. As many of
+each account, model and seconds are learnt from again at a start.
 """
 
 _FEW = 4
@@ -50,18 +55,20 @@ class _Took(NamedTuple):
 
 
 class Lately:
-    """The latest videos, and what is usual by them."""
+    """The latest videos, and what is usual by them. `upstreams`: where each account's videos are
+    made, by its name.
+    """
 
-    def __init__(self) -> None:
-        self._took: dict[Sort | str | None, deque[_Took]] = {}
-        """By sort, by account, and of all: None."""
-        self._count: Counter[Sort | str | None] = Counter()
-        """How many were learnt from, likewise."""
+    def __init__(self, upstreams: Mapping[str, str]) -> None:
+        self._upstreams = upstreams
+        self._took: dict[Group, deque[_Took]] = {}
+        self._count: Counter[Group] = Counter()
+        """How many were learnt from."""
         self._freed: dict[str, float] = {}
         """By account: when a slot came free the last time, unless one was taken since."""
         self._refills: dict[str, deque[float]] = {}
         """By account: seconds until a slot that came free was taken."""
-        self._known: dict[tuple[Sort | str, float, bool | None], tuple[int, Usual]] = {}
+        self._known: dict[tuple[Group, float, bool | None], tuple[int, Usual]] = {}
 
     def take(self, change: Change) -> None:
         """Learn from the videos that a change has completed, and the slots that were refilled."""
@@ -83,7 +90,13 @@ class Lately:
             max(completed - job.finished, 0.0),
             len(job.looks) + 2,
         )
-        for group in (None, (job.model, job.seconds), job.account or ""):
+        account = job.account or ""
+        for group in (
+            _ALL,
+            ("sort", job.model, job.seconds),
+            ("account", account),
+            self._upstream(account),
+        ):
             self._took.setdefault(group, deque(maxlen=REMEMBERED)).append(took)
             self._count[group] += 1
 
@@ -97,37 +110,47 @@ class Lately:
                 refills = self._refills.setdefault(account, deque(maxlen=LATEST))
                 refills.append(max(job.submitted - since, 0.0))
 
-    def usual(self, of: Sort | str, expected: float, waited: bool | None = None) -> Usual:
-        """What is usual for a model and seconds, by the downloads of all, or for an account, by its
-        own; of those that had waited in line, of those that hadn't, or of both (None). `expected`:
-        what a video takes as far as nothing is known.
+    def usual_of_sort(
+        self, model: str, seconds: int, expected: float, waited: bool | None = None
+    ) -> Usual:
+        """What is usual for a model and seconds, by the downloads of all; of those that had waited
+        in line, of those that hadn't, or of both (None). `expected`: what a video takes as far as
+        nothing is known.
         """
-        fetched = of if isinstance(of, str) else None
-        count, asked = self._count[fetched], (of, expected, waited)
+        return self._usual(("sort", model, seconds), _ALL, expected, waited)
+
+    def usual_of_account(self, name: str, expected: float) -> Usual:
+        """What is usual for an account, or, while it has made few, for those of its upstream."""
+        group: Group = ("account", name)
+        if self._count[group] < _FEW:
+            group = self._upstream(name)
+        usual = self._usual(group, group, expected, None)
+        refills = self._refills.get(name)
+        return replace(usual, cycle=usual.cycle + median(refills)) if refills else usual
+
+    def _upstream(self, account: str) -> Group:
+        return "upstream", self._upstreams.get(account, account)
+
+    def _usual(self, group: Group, fetched: Group, expected: float, waited: bool | None) -> Usual:
+        """`fetched`: whose downloads are asked. Worked out once, until more is learnt of them."""
+        asked, count = (group, expected, waited), self._count[fetched]
         known = self._known.get(asked)
         if known is None or known[0] != count:
-            known = self._known[asked] = count, self._usual(of, fetched, expected, waited)
+            known = self._known[asked] = count, self._work_out(group, fetched, expected, waited)
         return known[1]
 
-    def _usual(
-        self, of: Sort | str, fetched: str | None, expected: float, waited: bool | None
+    def _work_out(
+        self, group: Group, fetched: Group, expected: float, waited: bool | None
     ) -> Usual:
-        like = self._like(of, waited)
+        like = self._like(group, waited)
         held = [*(took.held for took in like), *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
-        refills = self._refills.get(of, ()) if isinstance(of, str) else ()
         cycle = fmean(took.held for took in like) if like else expected
         calls = fmean(took.calls for took in like) if like else 4.0
         fetches = sorted(took.fetch for took in self._like(fetched, waited))
-        return Usual(
-            median(held),
-            spread,
-            cycle + median(refills or (0.0,)),
-            calls,
-            tuple(fetches) or (_FETCH,),
-        )
+        return Usual(median(held), spread, cycle, calls, tuple(fetches) or (_FETCH,))
 
-    def _like(self, group: Sort | str | None, waited: bool | None) -> Sequence[_Took]:
+    def _like(self, group: Group, waited: bool | None) -> Sequence[_Took]:
         """The latest of a group that had waited, or that hadn't; all of it for None, or where those
         are few.
         """

@@ -15,6 +15,7 @@ from gateway.ledger.history import History
 from gateway.ledger.lately import Lately
 from gateway.ledger.line import Line
 from gateway.ledger.transitions import Change
+from gateway.outcome import Verdict
 
 LATENCY_STEP = 0.2
 """Seconds: a latency that changes by less than this changes nothing that was worked out."""
@@ -130,7 +131,7 @@ class Live:
         """Completed jobs whose content is to be fetched again, of all accounts."""
         self._keys: dict[str, Key] = {}
         self.history = History(upstreams)
-        self.lately = Lately()
+        self.lately = Lately(upstreams)
 
     def load(
         self,
@@ -193,12 +194,16 @@ class Live:
         polls = (call.job_id for call in book.open_calls() if call.kind is Kind.POLL)
         return (book.tasks[job_id] for job_id in polls if job_id in book.tasks)
 
-    def retried(self, book: AccountBook) -> bool:
-        """Whether an account's latest call was a download of a video of which one has failed."""
+    def fetched_in_vain(self, book: AccountBook) -> bool:
+        """Whether an account's latest call was a download that failed, or one made again after such
+        a failure.
+        """
         latest = book.latest
-        if latest is None or latest.kind is not Kind.DOWNLOAD or latest.job_id is None:
+        if latest is None or latest.kind is not Kind.DOWNLOAD:
             return False
-        job = self.find(latest.job_id)
+        if latest.ended is not None:
+            return latest.outcome != Verdict.FETCHED
+        job = self.find(latest.job_id or "")
         return job is not None and job.retry > (job.finished or 0.0)
 
     def unfinished(self) -> int:

@@ -135,7 +135,7 @@ def pause_account(conn: Connection, name: str, paused: bool) -> Change:
     named = schema.accounts.c.name == name
     row = conn.execute(select(schema.accounts).where(named)).mappings().first()
     if row is None:
-        raise Refused(f"there is no account {name!r}")
+        raise Refused(f"the ledger does not know account {name!r}: serve with it once")
     before = read_account(row)
     after = replace(before, paused=True) if paused else resumed(before)
     after = write_account(conn, after)

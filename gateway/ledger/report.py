@@ -42,13 +42,14 @@ class JobReport:
 @dataclass(frozen=True, slots=True)
 class AccountReport:
     """How an account fares at `now`, a moment on the ledger's timeline. `ghosts`: slots that
-    submits of unknown outcome keep. `to_fetch_again`: finished videos of which a download has
-    failed.
+    submits of unknown outcome keep. `to_fetch`: finished videos that are not here yet;
+    `to_fetch_again`: how many of them have a failed download.
     """
 
     account: Account
     now: float
     running: int
+    to_fetch: int
     to_fetch_again: int
     ghosts: int
 
@@ -107,6 +108,7 @@ def report_accounts(folder: Path, boot: Boot) -> list[AccountReport]:
         SELECT accounts.*,
             (SELECT count(*) FROM jobs WHERE account = name AND state IN ('submitting', 'running'))
                 AS running,
+            (SELECT count(*) FROM jobs WHERE account = name AND state = 'fetching') AS to_fetch,
             (SELECT count(*) FROM jobs
                 WHERE account = name AND state = 'fetching' AND retry > finished) AS to_fetch_again,
             (SELECT count(*) FROM calls WHERE account = name AND slot_until > ?) AS ghosts
@@ -116,7 +118,9 @@ def report_accounts(folder: Path, boot: Boot) -> list[AccountReport]:
         found = []
         for row in reader.execute(sql, (now,)):
             values = dict(row)
-            counts = [values.pop(key) for key in ("running", "to_fetch_again", "ghosts")]
+            counts = [
+                values.pop(key) for key in ("running", "to_fetch", "to_fetch_again", "ghosts")
+            ]
             found.append(AccountReport(read_account(values), now, *counts))
         return found
 

@@ -8,11 +8,14 @@ from sqlalchemy import Connection, String, cast, func, insert, select, union_all
 
 from gateway.clock import Boot
 from gateway.errors import StartError
-from gateway.job import TERMINAL, Account, Call, Kind, State
+from gateway.job import TERMINAL, Account, Call, Job, Kind, State
 from gateway.ledger.lately import REMEMBERED
 from gateway.ledger.live import Live
 from gateway.ledger.schema import accounts, boots, calls, jobs
 from gateway.ledger.transitions import Change, read_account, read_job, transition
+
+LOOKED_THROUGH = 5000
+"""Completed videos among which a start looks for what it learns from."""
 
 
 def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tuple[int, float]:
@@ -154,13 +157,28 @@ def load(conn: Connection, live: Live, windows: Mapping[str, float], boot: int, 
     states = {State(state): count for state, count in counted}
     rows = conn.execute(select(accounts)).mappings()
     live.load(found, taken, [read_account(row) for row in rows], states, ghosts)
-    done = (jobs.c.state == State.COMPLETED) & jobs.c.finished.is_not(None)
-    latest = select(jobs).where(done).order_by(jobs.c.finished.desc()).limit(REMEMBERED)
-    for row in reversed(conn.execute(latest).mappings().all()):
-        job = read_job(row)
-        live.history.learn(job)
+    finished = _latest_finished(conn)
+    live.history.learn_all(finished)
+    for job in finished:
         took = (job.completed_at or job.created_at) - job.created_at  # by a clock that may be set
         live.lately.learn(job, job.accepted + took)
+
+
+def _latest_finished(conn: Connection) -> list[Job]:
+    """The latest completed videos, as many as are remembered of each account, model and seconds;
+    the oldest first.
+    """
+    columns = (jobs.c.id, jobs.c.account, jobs.c.model, jobs.c.seconds, jobs.c.finished)
+    done = (jobs.c.state == State.COMPLETED) & jobs.c.finished.is_not(None)
+    latest = select(*columns).where(done).order_by(jobs.c.finished.desc()).limit(LOOKED_THROUGH)
+    each = latest.subquery().c
+    rank = func.row_number().over(
+        partition_by=(each.account, each.model, each.seconds), order_by=each.finished.desc()
+    )
+    ranked = select(each.id, rank.label("rank")).subquery().c
+    wanted = jobs.c.id.in_(select(ranked.id).where(ranked.rank <= REMEMBERED))
+    rows = conn.execute(select(jobs).where(wanted).order_by(jobs.c.finished)).mappings()
+    return [read_job(row) for row in rows]
 
 
 def _read_call(row: Any) -> Call:

@@ -3,8 +3,8 @@
 A download that failed or is late goes first, since content expires upstream. Then a free slot is
 refilled: it is what everybody waits for. Then the other downloads; then polls, the likeliest to
 find a video finished first. The order starves nobody: submits are bounded by the slots, which only
-polls set free, and by the videos that wait to be fetched; downloads by what has finished, and those
-that fail again and again take turns with all other calls.
+polls set free, and by the videos that wait to be fetched; downloads by what has finished, and late
+ones take turns with all other calls while they fail.
 
 Places in the window are kept for what is soon to come: the next poll of each video and, where it
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
@@ -84,7 +84,7 @@ class View:
 
     `slots_taken` counts videos that upstream works on or may work on; `slot_returns` is when the
     next one of unknown fate gives its slot back. `to_fetch` counts finished videos not yet home,
-    those under way too; `to_fetch_again`, those of them of which a download has failed. `head` is
+    those under way too; `to_fetch_again`, how many of them have a failed download. `head` is
     first in line among the jobs that are due. `room` says whether the disk has room for one more
     video.
     `polling` are the videos whose poll is under way. `latency`: seconds that a poll takes.
@@ -109,8 +109,8 @@ class View:
     polling: Sequence[Running] = ()
     latency: float = 0.0
     to_fetch_again: int = 0
-    retried: bool = False
-    """The latest call was a download of a video of which one had failed, or that one itself."""
+    fetched_in_vain: bool = False
+    """The latest call was a download that failed, or one made again after such a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +153,21 @@ def may_submit(view: View, rules: Rules) -> bool:
 def _refills(view: View, rules: Rules) -> bool:
     """Whether slots that come free are filled again, as far as trust and finished videos go."""
     trusted = view.account.doubt is None and not view.account.paused
-    return trusted and not fetches_first(view.to_fetch, rules)
+    return trusted and not fetches_first(view.to_fetch, rules.concurrent)
 
 
-def fetches_first(to_fetch: int, rules: Rules) -> bool:
+def fetches_first(to_fetch: int, concurrent: int) -> bool:
     """Whether so many videos wait to be fetched that none may be submitted."""
-    return to_fetch > rules.concurrent
+    return to_fetch > concurrent
+
+
+def why_no_submit(account: Account, to_fetch: int, concurrent: int) -> str | None:
+    """What submits wait for, in words, beside time, slots and room; None: nothing."""
+    if account.doubt is not None:
+        return account.doubt
+    if fetches_first(to_fetch, concurrent):
+        return f"{to_fetch} finished videos are to be fetched first"
+    return None
 
 
 def worth(view: View, rules: Rules) -> float:
@@ -195,21 +204,23 @@ def probe_due(view: View, rules: Rules) -> float:
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
     downloads = sorted(view.fetching, key=lambda video: video.retry)
-    late = [video for video in downloads if video.is_late(view.now, rules)]
-    last = [video for video in late if view.retried and video.has_failed]
-    for video in late:
-        if video not in last:
-            yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
+    late = [
+        (video.retry, Send(Kind.DOWNLOAD, video.job_id))
+        for video in downloads
+        if video.is_late(view.now, rules)
+    ]
+    if not view.fetched_in_vain:
+        yield from late
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     polls = _Polls(view, rules, opens)
     for video in downloads:
-        if video not in late:
+        if not video.is_late(view.now, rules):
             yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
-    for video in last:
-        yield video.retry, Send(Kind.DOWNLOAD, video.job_id)
+    if view.fetched_in_vain:
+        yield from late
 
 
 class _Polls:
@@ -243,7 +254,7 @@ class _Polls:
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""
         view, rules = self._view, self._rules
-        if fetches_first(view.to_fetch, rules) or Kind.DOWNLOAD not in rules.counts:
+        if fetches_first(view.to_fetch, rules.concurrent) or Kind.DOWNLOAD not in rules.counts:
             return view.now
         if self._download_toll <= self._worth * rules.polling.interval:
             return view.now

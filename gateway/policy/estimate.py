@@ -111,13 +111,14 @@ def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
         asked.append((max(best, turn), video, turn > best))
     seen = [_seen(video, moment, view, rules, usual, held) for moment, video, held in asked]
     done = {each.job_id: each.done for each in seen}
-    stuck = fetches_first(view.to_fetch_again, rules)
+    stuck = fetches_first(view.to_fetch_again, rules.concurrent)
     if account.doubt is not None or account.paused or not view.room or stuck:
         return Forecast(done)
     opens = max(account.opens, account.submits, view.now)
-    if fetches_first(view.to_fetch, rules):
-        fetched = places.at(view.now, view.to_fetch - rules.concurrent) + usual.fetch()
-        opens = max(opens, fetched)
+    if fetches_first(view.to_fetch, rules.concurrent):
+        counts = Kind.DOWNLOAD in rules.counts
+        turn = places.at(view.now, view.to_fetch - rules.concurrent if counts else 0)
+        opens = max(opens, turn + usual.fetch())
     cycle = usual.cycle
     slots: list[tuple[float, ...]] = [each.at for each in seen]
     others = view.slots_taken - len(seen)
@@ -206,9 +207,10 @@ class _Places:
     def at(self, now: float, count: float) -> float:
         """When so many calls more than now have had their place."""
         index = round(count) - 1
+        first = max(self._first, now)
         if index < 0:
-            return now
-        spaced = max(self._first, now) + index * self._spacing
+            return first
+        spaced = first + index * self._spacing
         turns, index = divmod(index, len(self._returns))
         return max(self._returns[index] + turns * self._turn, spaced)
 

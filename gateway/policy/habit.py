@@ -1,8 +1,8 @@
 """What the latest finished videos teach about the next: how long they take and what their progress
 is worth.
 
-Kinds are told apart by model and seconds. Medians and quartiles, so that a few odd ones change
-little; a few imagined videos of `expected` seconds stand for what is not known yet.
+Kinds are told apart by upstream, model and seconds. Medians and quartiles, so that a few odd ones
+change little; a few imagined videos of `expected` seconds stand for what is not known yet.
 """
 
 import math

@@ -6,11 +6,14 @@ from time import time
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from stage import Caller, House
 
 from gateway.job import State
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
+from gateway.ledger.transitions import Change, write_account
+from gateway.policy.estimate import OUTAGE
 
 from .bench import bring, complete, knows_an_account_that_left
 
@@ -50,6 +53,27 @@ async def test_it_is_null_for_what_was_adopted_for_an_account_that_is_not_served
     video = await caller.create()
     now = house.gateway.clock.now()
     await bring(house, video, State.RUNNING, upstream_id="t", submitted=now, account="left")
+    assert await told(caller, video) is None
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SUBMITTING, State.RUNNING, State.FETCHING])
+async def test_it_is_null_while_the_upstream_is_down(
+    house: House, caller: Caller, state: State
+) -> None:
+    house.gateway.stop_calls()
+    video = await caller.create()
+    now = house.gateway.clock.now()
+    if state is not State.QUEUED:
+        times = {"submitted": now} | ({"finished": now} if state is State.FETCHING else {})
+        await bring(house, video, state, upstream_id="t", **times)
+    assert await told(caller, video) is not None
+
+    def down(conn: Connection) -> Change:
+        before = house.account
+        failed = replace(before, failures=OUTAGE, opens=now + 60.0)
+        return Change(accounts=(write_account(conn, failed),))
+
+    await house.ledger.commit(down)
     assert await told(caller, video) is None
 
 

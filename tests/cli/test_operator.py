@@ -302,6 +302,7 @@ class TestAccounts:
 
     async def test_an_account_that_left_the_settings(self, operate: Operate, house: House) -> None:
         await knows_an_account_that_left(house, "left")
+        assert "not in the settings" in operate("accounts", "list").out
         for command in ("pause", "resume"):
             assert "no account 'left'; the settings have default" in refused(
                 operate("accounts", command, "left")
@@ -310,6 +311,7 @@ class TestAccounts:
     async def test_an_account_that_was_never_served(self, operate: Operate) -> None:
         (line,) = operate("accounts", "list").out.splitlines()[1:]
         assert line.split() == ["default", "not", "served", "yet"]
+        assert "serve with it once" in refused(operate("accounts", "pause", "default"))
 
 
 async def test_a_purge_of_nobody_is_refused(house: House, operate: Operate) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 
+import pytest
 from stage import mp4, until
 from upstream.bench import Request, http, serving
 
@@ -162,6 +163,28 @@ async def test_what_is_told_of_a_video_is_true_of_its_bytes(make_gateway, make_c
         assert job.content_sha256 == hashlib.sha256(VIDEO).hexdigest()
         assert job.content_bytes == len(VIDEO)
         assert list((house.folder / "parts").iterdir()) == []
+        await house.stop()
+
+
+@pytest.mark.parametrize("status_", [404, 429])
+async def test_content_that_never_comes_lets_other_videos_through(
+    make_gateway, make_caller, status_: int
+) -> None:
+    """Also where one call must be far from the next, so that each place is fought for."""
+    provider = Provider()
+    answer = http(status_, {"error": {"message": "no", "code": "none"}}, "retry-after: 1")
+
+    async def lost(request: Request, writer: asyncio.StreamWriter) -> None:
+        provider.content = answer if "task_1" in request.path else http(200, VIDEO)
+        await provider(request, writer)
+
+    async with serving(lost) as server:
+        house = await make_gateway(server.url, account={"spacing": 0.5, "period": 0.5})
+        caller = make_caller(house)
+        first = await caller.create("never comes")
+        await until(lambda: len(provider.downloads) >= 4)  # by then it is late, and due again
+        assert (await caller.finished(await caller.create("comes")))["status"] == "completed"
+        assert house.job(first).state == "fetching"
         await house.stop()
 
 

@@ -28,8 +28,12 @@ async def open_ledger(
     """Opens this test's ledger and starts its writer; again, after `close`, for a restart."""
     async with AsyncExitStack() as stack:
 
-        async def make(boot: Boot = BOOT, windows: dict[str, float] = WINDOWS) -> Ledger:
-            ledger = Ledger.open(tmp_path, boot, windows)
+        async def make(
+            boot: Boot = BOOT,
+            windows: dict[str, float] = WINDOWS,
+            upstreams: dict[str, str] | None = None,
+        ) -> Ledger:
+            ledger = Ledger.open(tmp_path, boot, windows, None, upstreams or {})
             ledger.start(lambda: WALL, broken.append)
             stack.push_async_callback(ledger.close)
             return await with_alice(ledger)

@@ -29,11 +29,11 @@ def taken(lately: Lately, at: float, adopted: bool = False) -> None:
 
 def idle(lately: Lately) -> float:
     """Seconds between two videos of a slot, beside what they hold it for."""
-    return lately.usual("a", HELD).cycle - HELD
+    return lately.usual_of_account("a", HELD).cycle - HELD
 
 
 def test_a_slot_is_taken_again_after_what_it_usually_takes() -> None:
-    lately = Lately()
+    lately = Lately({})
     for at in range(1000, 1600, 50):
         freed(lately, at)
         taken(lately, at + 3.0)
@@ -41,7 +41,7 @@ def test_a_slot_is_taken_again_after_what_it_usually_takes() -> None:
 
 
 def test_a_pause_does_not_tell_what_is_usual() -> None:
-    lately = Lately()
+    lately = Lately({})
     for at in range(1000, 1300, 50):
         freed(lately, at)
         taken(lately, at + 1.0)
@@ -55,7 +55,7 @@ def test_a_pause_does_not_tell_what_is_usual() -> None:
 
 
 def test_a_task_that_was_adopted_over_all_slots_does_not_shift_those_after_it() -> None:
-    lately = Lately()
+    lately = Lately({})
     taken(lately, 1000.0, adopted=True)
     freed(lately, 1050.0)  # of one too many: nobody takes it
     for at in range(1100, 1600, 50):
@@ -65,7 +65,7 @@ def test_a_task_that_was_adopted_over_all_slots_does_not_shift_those_after_it() 
 
 
 def test_a_slot_that_nobody_waited_for_teaches_nothing() -> None:
-    lately = Lately()
+    lately = Lately({})
     freed(lately, 1000.0)
     job = a_job(account="a", state=State.RUNNING, accepted=1500.0, submitted=1501.0)
     moved(lately, State.SUBMITTING, job)
@@ -86,35 +86,44 @@ def learn(
 
 
 def test_each_account_has_its_own_pace() -> None:
-    lately = Lately()
+    lately = Lately({})
     learn(lately, 40, waited=0.5, held=20.0, fetch=1.0)
     learn(lately, 40, waited=0.5, held=200.0, fetch=30.0, account="slow")
-    fast, slow, unknown = (lately.usual(name, 60.0) for name in ("a", "slow", "new"))
+    fast, slow, unknown = (lately.usual_of_account(name, 60.0) for name in ("a", "slow", "new"))
     assert (fast.cycle, fast.fetch()) == (20.0, 1.0)
     assert (slow.cycle, slow.fetch()) == (200.0, 30.0)
     assert unknown.cycle == 60.0
 
 
+def test_an_account_that_has_made_few_is_told_by_its_upstream() -> None:
+    lately = Lately({"a": "https://u", "new": "https://u", "other": "https://other"})
+    learn(lately, 40, waited=0.5, held=20.0, fetch=3.0)
+    learn(lately, 3, waited=0.5, held=200.0, fetch=3.0, account="other")
+    new, other = (lately.usual_of_account(name, 60.0) for name in ("new", "other"))
+    assert (new.cycle, new.held, new.fetch()) == (20.0, 20.0, 3.0)
+    assert other.cycle == 200.0
+
+
 def test_those_that_waited_in_line_are_told_apart() -> None:
-    lately = Lately()
+    lately = Lately({})
     learn(lately, 40, waited=4.75, held=60.0, fetch=1.0)
     learn(lately, 31, waited=5.25, held=90.0, fetch=40.0)
-    for of in ("a", SORT):
-        waited, quiet = (lately.usual(of, 60.0, told) for told in (True, False))
-        assert (waited.held, waited.fetch()) == (90.0, 40.0)
-        assert (quiet.held, quiet.fetch()) == (60.0, 1.0)
-        assert lately.usual(of, 60.0) == waited  # the latest of all
+    waited, quiet = (lately.usual_of_sort(*SORT, 60.0, told) for told in (True, False))
+    assert (waited.held, waited.fetch()) == (90.0, 40.0)
+    assert (quiet.held, quiet.fetch()) == (60.0, 1.0)
+    assert lately.usual_of_sort(*SORT, 60.0) == waited  # the latest of all
+    assert lately.usual_of_account("a", 60.0) == waited
 
 
 def test_a_few_that_waited_are_no_rule() -> None:
-    lately = Lately()
+    lately = Lately({})
     learn(lately, 30, waited=0.5, held=60.0, fetch=1.0)
     learn(lately, 3, waited=30.0, held=90.0, fetch=40.0)
-    assert lately.usual(SORT, 60.0, True) == lately.usual(SORT, 60.0)
+    assert lately.usual_of_sort(*SORT, 60.0, True) == lately.usual_of_sort(*SORT, 60.0)
 
 
 def test_how_it_was_long_ago_is_forgotten() -> None:
-    lately = Lately()
+    lately = Lately({})
     learn(lately, 30, waited=30.0, held=90.0, fetch=40.0)
     learn(lately, 117, waited=0.5, held=300.0, fetch=1.0)
-    assert lately.usual(SORT, 300.0, True).held == 300.0
+    assert lately.usual_of_sort(*SORT, 300.0, True).held == 300.0

@@ -69,9 +69,9 @@ async def test_a_ghost_keeps_its_slot_for_its_time(ledger: Ledger) -> None:
     assert not book.ghosts
 
 
-async def ended(ledger: Ledger, call: Call, now: float) -> None:
+async def ended(ledger: Ledger, call: Call, now: float, outcome: str = "missing") -> None:
     """A call that has ended, and told nothing of any job."""
-    ends: dict[str, Any] = {"outcome": "missing", "touched": True, "now": now}
+    ends: dict[str, Any] = {"outcome": outcome, "touched": True, "now": now}
     await ledger.commit(settle(call, lambda account: account, None, None, {}, **ends))
 
 
@@ -99,23 +99,34 @@ async def test_a_task_is_idle_while_none_of_its_calls_is_under_way(ledger: Ledge
     assert book.is_making(Kind.POLL)
 
 
-async def test_a_download_that_has_failed_is_told_from_a_first_one(ledger: Ledger) -> None:
+async def test_a_download_in_vain_is_told_from_others(ledger: Ledger) -> None:
     book = ledger.live.books[ACCOUNT]
     fetching = {"state": State.FETCHING, "account": ACCOUNT, "finished": WALL}
     first, failed = [
         await accepted(ledger, number, retry=retry, **fetching)
         for number, retry in enumerate((0.0, WALL + 60.0))
     ]
-    for job, kind, retried in (
-        (None, Kind.POLL, False),
-        (first, Kind.DOWNLOAD, False),
-        (failed, Kind.DOWNLOAD, True),
-        (None, Kind.POLL, False),
+    for job, kind, outcome, under_way, over in (
+        (None, Kind.POLL, "observed", False, False),
+        (first, Kind.DOWNLOAD, "fetched", False, False),
+        (first, Kind.DOWNLOAD, "rate_limited", False, True),
+        (failed, Kind.DOWNLOAD, "fetched", True, False),
+        (failed, Kind.DOWNLOAD, "absent", True, True),
     ):
         call = await reserved(ledger, kind, job)
-        await ended(ledger, call, WALL + 1.0)
+        assert ledger.live.fetched_in_vain(book) is under_way
+        await ended(ledger, call, WALL + 1.0, outcome)
         book.forget(WALL + 100.0, 61.0)  # its place has returned
-        assert ledger.live.retried(book) is retried
+        assert ledger.live.fetched_in_vain(book) is over
+
+
+async def test_a_download_that_ends_late_is_not_the_latest_call(ledger: Ledger) -> None:
+    book = ledger.live.books[ACCOUNT]
+    job = await accepted(ledger, state=State.FETCHING, account=ACCOUNT, finished=WALL)
+    download = await reserved(ledger, Kind.DOWNLOAD, job)
+    await reserved(ledger, Kind.POLL)
+    await ended(ledger, download, WALL + 1.0, "absent")
+    assert not ledger.live.fetched_in_vain(book)
 
 
 async def test_a_submit_under_way_is_no_look_at_upstream(ledger: Ledger) -> None:

@@ -382,6 +382,25 @@ async def test_the_latest_videos_teach_and_those_that_ended_otherwise_do_not(
     assert history.habit(replace(LIKE, seconds=15), 60.0) == unknown(60.0)
 
 
+async def test_each_account_and_upstream_is_known_again(open_ledger: MakeLedger) -> None:
+    """However many videos another one has made since."""
+    upstreams = {ACCOUNT: "https://slow", "twin": "https://slow", "fast": "https://fast"}
+    ledger = await open_ledger(BOOT, dict.fromkeys(upstreams, 61.0), upstreams)
+    for number in range(REMEMBERED + 40):
+        account, seconds = (ACCOUNT, 600.0) if number < 30 else ("fast", 20.0)
+        fields = taught(number, seconds) | {
+            "account": account,
+            "submitted": WALL + number - seconds,
+        }
+        await accepted(ledger, number, state=State.COMPLETED, completed_at=WALL, **fields)
+    await ledger.close()
+    live = (await open_ledger(LATER, dict.fromkeys(upstreams, 61.0), upstreams)).live
+    for name, seconds in ((ACCOUNT, 600.0), ("twin", 600.0), ("fast", 20.0)):
+        habit = live.history.habit(replace(LIKE, account=name), 60.0)
+        assert math.exp(habit.mean) == pytest.approx(seconds, rel=0.2)
+        assert live.lately.usual_of_account(name, 60.0).held == pytest.approx(seconds)
+
+
 async def test_looks_are_known_again(open_ledger: MakeLedger) -> None:
     ledger = await open_ledger()
     looks = (Look(1.5, None), Look(40.25, 0), Look(80.0, 100))

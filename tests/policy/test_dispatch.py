@@ -147,7 +147,7 @@ def test_a_slot_that_may_be_filled_is_filled_first(view: View, rules: Rules) -> 
     late = any(
         video.is_late(view.now, rules) and video.retry <= view.now
         for video in view.fetching
-        if not (video.has_failed and view.retried)
+        if not (video.has_failed and view.fetched_in_vain)
     )
     if may_be_sent(submit, view, rules) and not late:
         assert next_call(view, rules) == submit
@@ -174,7 +174,7 @@ def test_a_late_download_goes_before_a_submit(video: Fetching) -> None:
 def test_after_one_that_failed_downloads_that_failed_leave_their_place_to_all_others(
     view: View, rules: Rules
 ) -> None:
-    view = replace(view, retried=True)
+    view = replace(view, fetched_in_vain=True)
     failed = [video for video in view.fetching if video.has_failed]
     others = [video for video in view.fetching if not video.has_failed]
     decision = next_call(replace(view, fetching=others), rules)
@@ -194,7 +194,7 @@ def test_a_download_goes_before_any_poll_once_it_is_late_or_was_held_for_a_perio
         video
         for video in view.fetching
         if may_be_sent(Send(Kind.DOWNLOAD, video.job_id), view, rules)
-        and not (video.has_failed and view.retried)
+        and not (video.has_failed and view.fetched_in_vain)
     ]
     decision = next_call(view, rules)
     waited = [

@@ -56,7 +56,7 @@ def day(
             room=True,
             looking=False,
             latency=LATENCY,
-            retried=retried,
+            fetched_in_vain=retried,
         )
         decision = next_call(view, rules)
         if not isinstance(decision, Send):
