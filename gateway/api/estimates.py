@@ -18,6 +18,10 @@ WORK = 0.0002
 """Seconds, for each slot, that a forecast holds at least: many accounts commit all the time."""
 
 
+NOT_SERVED = Forecast(down=True)
+"""Of an account that a task was adopted for and this server doesn't serve."""
+
+
 class Estimates:
     """`rules` and `models` (those that it serves) of each account, by name; `views`: what each
     account's loop sees now. Wire `forget` to commits.
@@ -82,25 +86,22 @@ class Estimates:
                     return None
                 return self._here(job, max(sent, job.retry) + self._latency / 2)
             case State.SUBMITTING:
-                self._look(now)
-                forecast = self._forecasts.get(job.account or "")
-                if forecast is None or forecast.down:
+                if self._foretold(job, now).down:
                     return None
                 return self._here(job, job.submitted or now)
             case State.RUNNING:
-                self._look(now)
-                forecast = self._forecasts.get(job.account or "")
-                if forecast is None:  # adopted for an account that this server doesn't serve
-                    return None
-                return forecast.done.get(job.id)
+                return self._foretold(job, now).done.get(job.id)
             case State.FETCHING:
-                self._look(now)
-                forecast = self._forecasts.get(job.account or "")
-                if forecast is None or forecast.down or job.misses >= OUTAGE:
+                if self._foretold(job, now).down or job.misses >= OUTAGE:
                     return None
                 usual = self._usual(job, job.submitted or now)
                 return fetching(usual, job.finished or now, job.retry, now)
         return None
+
+    def _foretold(self, job: Job, now: float) -> Forecast:
+        """Of the account that has the job."""
+        self._look(now)
+        return self._forecasts.get(job.account or "", NOT_SERVED)
 
     def _here(self, job: Job, taken: float) -> float:
         """When it will be here, if upstream takes it at `taken`."""
