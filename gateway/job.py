@@ -137,6 +137,11 @@ class Job:
     """The job that an operator made in the place of this failed one."""
 
     @property
+    def download_failed(self) -> bool:
+        """Whether a download of its content has failed, since it was seen to be finished."""
+        return self.retry > (self.finished or 0.0)
+
+    @property
     def is_seen(self) -> bool:
         """Whether its caller still sees it."""
         return self.deleted_at is None and self.state is not State.CANCELLED

@@ -33,7 +33,7 @@ def list_(config: Config = CONFIG) -> None:
     concurrent = {account.name: account.concurrent for account in settings.accounts}
     for report in reports:
         table.add_row(*_row(report, concurrent.get(report.account.name)))
-    for name in concurrent.keys() - {report.account.name for report in reports}:
+    for name in sorted(concurrent.keys() - {report.account.name for report in reports}):
         table.add_row(name, *[""] * 6, "not served yet")
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 

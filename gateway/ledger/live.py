@@ -90,12 +90,14 @@ class AccountBook:
 
     def to_fetch(self) -> int:
         """Finished videos that are not here yet."""
-        return sum(job.state is State.FETCHING for job in self.tasks.values())
+        return len(self._fetching())
 
     def to_fetch_again(self) -> int:
         """Of them, those of which a download has failed."""
-        fetching = (job for job in self.tasks.values() if job.state is State.FETCHING)
-        return sum(job.retry > (job.finished or 0.0) for job in fetching)
+        return sum(job.download_failed for job in self._fetching())
+
+    def _fetching(self) -> list[Job]:
+        return [job for job in self.tasks.values() if job.state is State.FETCHING]
 
     def slot_returns(self, now: float) -> float:
         """When the next ghost gives its slot back; infinity: there is none."""
@@ -204,7 +206,7 @@ class Live:
         if latest.ended is not None:
             return latest.outcome != Verdict.FETCHED
         job = self.find(latest.job_id or "")
-        return job is not None and job.retry > (job.finished or 0.0)
+        return job is not None and job.download_failed
 
     def unfinished(self) -> int:
         """Videos that may still need room on the disk, of all accounts."""
