@@ -56,7 +56,7 @@ def test_a_line_is_an_object_with_its_level_and_its_time(lines: Lines) -> None:
     assert two["level"] == "warning"
 
 
-@pytest.mark.parametrize("secret", [SECRET, KEY])
+@pytest.mark.parametrize("secret", [SECRET, KEY], ids=["of the upstream", "of a caller"])
 @pytest.mark.parametrize(
     "wrap",
     [

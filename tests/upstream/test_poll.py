@@ -107,9 +107,9 @@ async def test_a_missing_video_is_told_from_a_missing_server() -> None:
         assert (await upstream.poll("video_1")).verdict is Verdict.MISSING
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "http://upstream.invalid"])
-async def test_a_poll_that_reached_nobody_is_unsent(url: str) -> None:
-    async with calling(url) as upstream:
+@pytest.mark.parametrize("host", ["127.0.0.1", "upstream.invalid"])
+async def test_a_poll_that_reached_nobody_is_unsent(host: str) -> None:
+    async with calling(f"http://{host}:{free_port()}") as upstream:
         outcome = await upstream.poll("video_1")
     assert outcome.verdict is Verdict.UNSENT
     assert not outcome.touched
