@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, MinLen
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.api.openapi import PROBLEMS, describe
@@ -128,6 +128,8 @@ def bounds(option: FieldInfo) -> str:
                 told += f", at most {le}"
             case MinLen(1):
                 told += ", not empty"
+            case AfterValidator():
+                told = "a URL"
             case _ if getattr(bound, "pattern", None):
                 told += f", `{bound.pattern}`"
             case _:

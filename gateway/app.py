@@ -94,7 +94,7 @@ class Gateway:
         rules = {account.name: _rules(account, settings) for account in settings.accounts}
         models = {account.name: settings.models_of(account) for account in settings.accounts}
         returns = {name: rule.window.lasts for name, rule in rules.items()}
-        upstreams = {account.name: account.base_url.rstrip("/") for account in settings.accounts}
+        upstreams = {account.name: account.base_url for account in settings.accounts}
 
         try:
             served = frozenset[str]().union(*models.values())

@@ -18,10 +18,9 @@ from gateway.config import (
     AccountSettings,
     Settings,
     is_loopback,
-    load_settings,
-    upstream_keys,
 )
 from gateway.errors import SettingsError
+from gateway.load import load_settings, upstream_keys
 
 SECRET = "sk-SECRETsecret0123456789"
 

@@ -30,6 +30,7 @@ LAYERS = {
     "job": 0,
     "errors": 0,
     "failpoint": 0,
+    "load": 0,
     "config": 0,
     "clock": 0,
     "outcome": 0,

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from gateway.config import load_settings
+from gateway.load import load_settings
 
 ROOT = Path(__file__).parent.parent
 MAKE = runpy.run_path(str(ROOT / "docs" / "make.py"))

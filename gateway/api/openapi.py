@@ -110,7 +110,7 @@ def describe(settings: Settings, queued_word: str) -> Data:
             "version": version("video-gateway"),
             "description": _ABOUT,
         },
-        "servers": [{"url": settings.server.public_url.rstrip("/") or "/"}],
+        "servers": [{"url": settings.server.public_url or "/"}],
         "security": security,
         "paths": paths,
         "components": {

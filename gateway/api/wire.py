@@ -32,7 +32,8 @@ class Wire:
     """How jobs are written. `queued_word`: the upstream's own word for a job that waits.
 
     `position`: a queued job's place in line, 1 for the next; `estimate`: the seconds until a job is
-    completed, None where nobody can tell.
+    completed, None where nobody can tell. `public_url`: how callers reach the gateway, without a
+    slash at its end; empty: as their requests say.
     """
 
     position: Callable[[Job], int]
@@ -80,9 +81,9 @@ class Wire:
         return headers
 
     def base(self, request: Request) -> str:
-        """How this caller reaches the gateway, without a slash at its end."""
+        """How this caller reaches the gateway, as `public_url` is written."""
         if self.public_url:
-            return self.public_url.rstrip("/")
+            return self.public_url
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
             name, port = request.scope.get("server") or ("localhost", None)

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from gateway.cli.options import CONFIG, Config, no_account
 from gateway.clock import read_boot
-from gateway.config import load_settings
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.ledger.report import AccountReport, report_accounts
+from gateway.load import load_settings
 from gateway.policy.dispatch import why_no_submit
 
 app = typer.Typer(help="The upstream's accounts.", no_args_is_help=True)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli.options import CONFIG, Config
-from gateway.config import load_settings
 from gateway.content.copy import copy_content
 from gateway.errors import StartError
 from gateway.ledger.database import copy_ledger
+from gateway.load import load_settings
 
 
 def backup(

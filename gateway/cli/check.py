@@ -1,7 +1,7 @@
 """`video-gateway check`: read the settings as `serve` would, and say what is wrong."""
 
 from gateway.cli.options import CONFIG, Config
-from gateway.config import load_settings, upstream_keys
+from gateway.load import load_settings, upstream_keys
 
 
 def check(config: Config = CONFIG) -> None:

@@ -13,13 +13,14 @@ from rich.table import Table
 
 from gateway.cli.options import CONFIG, Config, no_account
 from gateway.clock import read_boot
-from gateway.config import Settings, load_settings
+from gateway.config import Settings
 from gateway.errors import SettingsError
 from gateway.job import Job, Look, State
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import adopt as adopt_task
 from gateway.ledger.operator import resubmit as resubmit_job
 from gateway.ledger.report import JobReport, list_jobs, report_job
+from gateway.load import load_settings
 
 app = typer.Typer(help="Videos, whoever's they are.", no_args_is_help=True)
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.options import CONFIG, Config
-from gateway.config import load_settings
 from gateway.errors import SettingsError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key, revoke_keys
 from gateway.ledger.ledger import all_keys, commit_beside
+from gateway.load import load_settings
 
 app = typer.Typer(help="Callers' keys.", no_args_is_help=True)
 

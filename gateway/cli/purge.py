@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli.options import CONFIG, Config
-from gateway.config import load_settings
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.transitions import purge as purge_jobs
+from gateway.load import load_settings
 
 
 def purge(

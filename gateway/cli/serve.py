@@ -18,8 +18,9 @@ from gateway.api.connection import Connection
 from gateway.app import Gateway
 from gateway.cli.options import CONFIG, Config
 from gateway.clock import read_boot
-from gateway.config import Settings, load_settings, upstream_keys
+from gateway.config import Settings
 from gateway.errors import ListenError
+from gateway.load import load_settings, upstream_keys
 
 log = structlog.get_logger()
 

@@ -81,7 +81,7 @@ class Upstream:
         wall: Callable[[], float],
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._base = account.base_url.rstrip("/")
+        self._base = account.base_url
         self._content_hosts = frozenset(account.content_hosts)
         self._dialect = DIALECTS[account.dialect]
         self._timeouts = timeouts

@@ -87,5 +87,5 @@ async def test_without_the_headers_a_proxys_request_is_as_it_came() -> None:
 
 @pytest.mark.parametrize("peer", [PROXY, STRANGER])
 async def test_the_public_url_of_the_settings_outweighs_all(peer: str) -> None:
-    told = await seen([PROXY], peer, FORWARDED, "https://public.example/videos/")
+    told = await seen([PROXY], peer, FORWARDED, "https://public.example/videos")
     assert told["base"] == "https://public.example/videos"
