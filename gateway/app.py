@@ -43,7 +43,7 @@ from gateway.engine.feeding import Feeding
 from gateway.engine.janitor import Janitor
 from gateway.engine.recovery import recover
 from gateway.engine.watch import Watch
-from gateway.errors import LedgerBroken, RequestError, StartError
+from gateway.errors import LedgerBroken, LedgerFull, RequestError, StartError
 from gateway.failpoint import reach
 from gateway.job import Caller, Kind
 from gateway.ledger.callers import add_caller
@@ -218,9 +218,10 @@ class Gateway:
             if self._everybody is not None:
                 await self.ledger.commit(add_caller(EVERYBODY, clock.wall()))
             await recover(self.ledger, self._calls, self._videos, self._inputs, clock)
-        except OSError as error:
+        except (OSError, LedgerFull) as error:
             data = self._settings.server.data_dir
-            raise StartError(f"the data folder {data} can't be used: {error.strerror}") from error
+            why = error.strerror if isinstance(error, OSError) else "it has no room for the ledger"
+            raise StartError(f"the data folder {data} can't be used: {why}") from error
         self._loops = [asyncio.create_task(each.run()) for each in self._dispatchers]
         housekeeping = (self._janitor, self._watch)
         self._housekeeping = [asyncio.create_task(each.run()) for each in housekeeping]

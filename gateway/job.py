@@ -142,6 +142,19 @@ class Job:
         return self.retry > (self.finished or 0.0)
 
     @property
+    def was_adopted(self) -> bool:
+        """Whether its task was adopted: nobody knows since when upstream has it. The others were
+        sent after they were accepted.
+        """
+        return self.submitted == self.accepted
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether its content is to be here, or will be."""
+        kept = self.deleted_at is None and not self.content_gone
+        return kept and self.state in (State.FETCHING, State.COMPLETED)
+
+    @property
     def is_seen(self) -> bool:
         """Whether its caller still sees it."""
         return self.deleted_at is None and self.state is not State.CANCELLED

@@ -141,8 +141,8 @@ class Metrics:
             case JobMoved(State.QUEUED, job) if job.state is State.SUBMITTING:
                 self._queue_wait.observe((job.submitted or job.accepted) - job.accepted)
             case JobMoved(State.RUNNING, job) if job.state is State.FETCHING:
-                finished = job.finished or self._clock.now()
-                self._generation.observe(finished - (job.submitted or finished))
+                if job.finished is not None and job.submitted is not None and not job.was_adopted:
+                    self._generation.observe(job.finished - job.submitted)
             case JobMoved(State.FETCHING, job) if job.state is State.COMPLETED:
                 now = self._clock.now()
                 self._download.observe(now - (job.finished or now))

@@ -100,8 +100,13 @@ class House:
         self._keys = {account.name: key for account in settings.accounts}
         self._lifespan: _Lifespan | None = None
 
-    async def start(self, boot: Boot | None = None) -> None:
+    async def start(
+        self, boot: Boot | None = None, prepare: Callable[[Gateway], None] | None = None
+    ) -> None:
+        """`prepare` is given the gateway before it begins."""
         self.gateway = Gateway(self.settings, self._keys, boot or read_boot(), self.fatal.append)
+        if prepare is not None:
+            prepare(self.gateway)
         self.app = self.gateway.app
         self.ledger = self.gateway.ledger
         self._lifespan = _Lifespan(self.app)

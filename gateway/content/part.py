@@ -47,14 +47,18 @@ class Part:
         self._buffer.clear()
         await asyncio.to_thread(self._restart, validator)
 
+    def expect(self, size: int) -> None:
+        """So many bytes are to come in all. Raises NotAVideo when that is too much."""
+        if size > self._max_bytes:
+            raise NotAVideo(f"it is larger than {self._max_bytes} bytes (content.video_bytes)")
+
     async def write(self, data: bytes) -> None:
         """Append. Raises NotAVideo when it can't become one, OSError when the disk refuses."""
         if len(self._head) < HEAD:
             self._head += data[:HEAD]
             if len(self._head) >= HEAD and not begins_like_mp4(self._head):
                 raise NotAVideo("upstream sent something that is not an MP4")
-        if self.offset + len(data) > self._max_bytes:
-            raise NotAVideo(f"it is larger than {self._max_bytes} bytes (content.video_bytes)")
+        self.expect(self.offset + len(data))
         self._buffer += data
         self.offset += len(data)
         reach("download.chunk")

@@ -7,9 +7,10 @@ full, it is kept in memory and tried again, for an accepted task must not be for
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import count
 from secrets import token_hex
+from typing import Any
 
 import structlog
 
@@ -91,39 +92,7 @@ class Calls:
             log.error("a call failed in an unplanned way", call=call.id, exc_info=error)
             outcome = Outcome(_UNPLANNED[call.kind], type(error).__name__)
         reach(f"{call.kind}.answered")
-        await self.settle(call, job, outcome)
-
-    async def settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
-        """Commit the end of a call: its place, its job's next state, how its account fares."""
-        try:
-            await self._settle(call, job, outcome)
-        except StateConflict:
-            await self._settle_otherwise(call, job, outcome)
-        reach(f"{call.kind}.settled")
-        if job is not None and job.input_sha256 is not None:
-            self._inputs.free(job.input_sha256, self._ledger.needs_input)
-
-    async def _settle_otherwise(self, call: Call, job: Job | None, outcome: Outcome) -> None:
-        """The job can't go where its call's outcome would lead it."""
-        if outcome.verdict is Verdict.ACCEPTED:
-            # The ledger takes an upstream's id once: two jobs must never share one task.
-            repeated = Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
-            await self._settle(call, job, repeated)
-        else:  # its caller deleted it while its content was on the way
-            await self._settle(call, None, outcome)
-            await self._videos.remove(call.job_id or "")
-
-    async def _settle(self, call: Call, job: Job | None, outcome: Outcome) -> None:
         now = self._clock.now()
-        if job is not None:  # it may have changed meanwhile: its state is guarded by the ledger
-            job = self._ledger.live.find(job.id) or job
-        jitter = self._jitter()
-        move = self._next(call, job, outcome, now)
-        if job is not None and job.state is State.COMPLETED:  # its lost content was fetched again
-            move = None
-            changes = after_refetch(job, outcome, now, self._ttl)
-        else:
-            changes = move.changes if move else {}
         log.info(
             "call ended",
             account=call.account,
@@ -133,6 +102,54 @@ class Calls:
             why=outcome.message or None,
             seconds=round(now - call.reserved, 3),
         )
+        for again in count():
+            try:
+                await self.settle(call, job, outcome, now)
+                return
+            except LedgerFull:
+                if not again:  # should it never be written, an operator can adopt the task
+                    log.error(
+                        "the ledger is full: a call's end waits to be written",
+                        call=call.id,
+                        task=outcome.upstream_id,
+                    )
+                await self._clock.sleep(1)
+
+    async def settle(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> None:
+        """Commit that a call has ended at `now`: its place, its job's next state, how its account
+        fares.
+        """
+        try:
+            await self._settle(call, job, outcome, now)
+        except StateConflict:
+            await self._settle_otherwise(call, job, outcome, now)
+        reach(f"{call.kind}.settled")
+        if job is not None and job.input_sha256 is not None:
+            self._inputs.free(job.input_sha256, self._ledger.needs_input)
+
+    async def _settle_otherwise(
+        self, call: Call, job: Job | None, outcome: Outcome, now: float
+    ) -> None:
+        """The job can't go where its call's outcome would lead it."""
+        if outcome.verdict is Verdict.ACCEPTED:
+            # The ledger takes an upstream's id once: two jobs must never share one task.
+            repeated = Outcome(Verdict.UNKNOWN, "upstream gave an id that it gave before")
+            await self._settle(call, job, repeated, now)
+        else:  # its caller deleted it while its content was on the way
+            await self._settle(call, None, outcome, now)
+            await self._videos.remove(call.job_id or "")
+
+    async def _settle(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> None:
+        if job is not None:  # it may have changed meanwhile: its state is guarded by the ledger
+            job = self._ledger.live.find(job.id) or job
+        jitter = self._jitter()
+        move: Move | None = None
+        changes: Mapping[str, Any] = {}
+        if job is not None and job.state is State.COMPLETED:  # its lost content was fetched again
+            changes = after_refetch(job, outcome, now, self._ttl)
+        elif job is not None:
+            move = self._next(call, job, outcome, now)
+            changes = move.changes
         transition = settle(
             call,
             lambda account: react(account, call.kind, outcome, now, jitter),
@@ -144,22 +161,13 @@ class Calls:
             now=now,
             slot_until=slot_until(call.kind, outcome, now, self._polling),
         )
-        for again in count():
-            try:
-                await self._ledger.commit(transition)
-                return
-            except LedgerFull:
-                if not again:  # should it never be written, an operator can adopt the task
-                    log.error(
-                        "the ledger is full: a call's end waits to be written",
-                        call=call.id,
-                        task=outcome.upstream_id,
-                    )
-                await self._clock.sleep(1)
+        change = await self._ledger.commit(transition)
+        for each in change.jobs:
+            if each.state is State.COMPLETED and not each.wants_content:
+                # It was deleted, or dropped, while its lost content was on the way.
+                await self._videos.remove(each.id)
 
-    def _next(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> Move | None:
-        if job is None:
-            return None
+    def _next(self, call: Call, job: Job, outcome: Outcome, now: float) -> Move:
         match call.kind:
             case Kind.SUBMIT:
                 return after_submit(job, outcome, now)

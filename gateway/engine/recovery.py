@@ -16,7 +16,7 @@ from gateway.content.videos import VideoStore
 from gateway.engine.calls import Calls
 from gateway.errors import NotAVideo
 from gateway.failpoint import reach
-from gateway.job import Kind, State
+from gateway.job import Kind
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import move
 from gateway.outcome import Outcome, Verdict
@@ -32,12 +32,17 @@ async def recover(
     inputs: InputStore,
     clock: Clock,
 ) -> None:
-    """Bring the ledger and the folder to where the engine can go on. `calls`: by account."""
+    """Bring the ledger and the folder to where the engine can go on. `calls`: by account.
+
+    Raises LedgerFull where there is no room for that.
+    """
     for name, account_calls in calls.items():
         for call in ledger.live.books[name].open_calls():
             job = ledger.live.find(call.job_id) if call.job_id else None
             lost = Verdict.UNKNOWN if call.kind is Kind.SUBMIT else Verdict.INTERRUPTED
-            await account_calls.settle(call, job, Outcome(lost, "the gateway was stopped"))
+            outcome = Outcome(lost, "the gateway was stopped")
+            await account_calls.settle(call, job, outcome, clock.now())
+            log.info("a call's end was not seen", account=name, kind=call.kind, job=call.job_id)
             reach("recover.settled")
     for job in list(ledger.live.fetching()):
         try:
@@ -64,6 +69,4 @@ class _Wanted:
 
     def __contains__(self, key: object) -> bool:
         job = self._ledger.job(str(key))
-        if job is None or job.deleted_at is not None or job.content_gone:
-            return False
-        return job.state in (State.FETCHING, State.COMPLETED)
+        return job is not None and job.wants_content

@@ -13,8 +13,8 @@ from gateway.policy.habit import MOST_LESSONS, Lesson, differs, learn, lesson, u
 EVERY = 30.0
 """Seconds between two times that a habit is learnt anew: what is worked out for it is much."""
 
-Kind = tuple[str, str, int]
-"""Upstream, model, seconds: videos of one kind are taken to behave alike."""
+Sort = tuple[str, str, int]
+"""Upstream, model, seconds: videos of one sort are taken to behave alike."""
 
 
 class History:
@@ -24,11 +24,11 @@ class History:
 
     def __init__(self, upstreams: Mapping[str, str]) -> None:
         self._upstreams = upstreams
-        self._lessons: dict[Kind, deque[Lesson]] = {}
-        self._habits: dict[tuple[Kind, float], Habit] = {}
-        self._learnt: dict[tuple[Kind, float], float] = {}
+        self._lessons: dict[Sort, deque[Lesson]] = {}
+        self._habits: dict[tuple[Sort, float], Habit] = {}
+        self._learnt: dict[tuple[Sort, float], float] = {}
         """When the latest video that a habit goes by was finished."""
-        self._latest: dict[Kind, float] = {}
+        self._latest: dict[Sort, float] = {}
 
     def take(self, event: JobMoved) -> None:
         """Learn from a video that was just seen to be finished."""
@@ -37,39 +37,39 @@ class History:
 
     def learn(self, job: Job) -> None:
         """Learn from a finished video; those of before first."""
-        if not job.looks or job.finished is None:
+        if not job.looks or job.finished is None or job.was_adopted:
             return
-        kind = self._kind(job)
-        seen = self._lessons.setdefault(kind, deque(maxlen=MOST_LESSONS))
-        taken = next((habit for (of, _), habit in self._habits.items() if of == kind), None)
+        sort = self._sort(job)
+        seen = self._lessons.setdefault(sort, deque(maxlen=MOST_LESSONS))
+        taken = next((habit for (of, _), habit in self._habits.items() if of == sort), None)
         taught = lesson(taken or unknown(job.looks[-1].elapsed), job.looks)
         if taught is not None:
             seen.append(taught)
-            self._latest[kind] = job.finished
+            self._latest[sort] = job.finished
 
     def learn_all(self, jobs: Iterable[Job]) -> None:
-        """Learn from finished videos, those of before first: of each kind, from as many as are
+        """Learn from finished videos, those of before first: of each sort, from as many as are
         remembered, since a lesson takes a while.
         """
-        latest: dict[Kind, deque[Job]] = {}
+        latest: dict[Sort, deque[Job]] = {}
         for job in jobs:
-            latest.setdefault(self._kind(job), deque(maxlen=MOST_LESSONS)).append(job)
+            latest.setdefault(self._sort(job), deque(maxlen=MOST_LESSONS)).append(job)
         for job in chain.from_iterable(latest.values()):
             self.learn(job)
 
     def habit(self, job: Job, expected: float) -> Habit:
         """How videos like it behave; `expected`: their seconds, as far as nothing is known."""
-        kind = self._kind(job)
-        key = (kind, expected)
+        sort = self._sort(job)
+        key = (sort, expected)
         habit = self._habits.get(key)
-        latest = self._latest.get(kind, 0.0)
+        latest = self._latest.get(sort, 0.0)
         if habit is None or latest > self._learnt[key] + EVERY:
-            learnt = learn(self._lessons.get(kind, ()), expected)
+            learnt = learn(self._lessons.get(sort, ()), expected)
             if habit is None or differs(habit, learnt):
                 habit = self._habits[key] = learnt
             self._learnt[key] = latest
         return habit
 
-    def _kind(self, job: Job) -> Kind:
+    def _sort(self, job: Job) -> Sort:
         account = job.account or ""
         return self._upstreams.get(account, account), job.model, job.seconds

@@ -10,7 +10,7 @@ from dataclasses import replace
 from statistics import fmean, median
 from typing import NamedTuple
 
-from gateway.job import Call, Job, JobMoved, Kind, State
+from gateway.job import Job, JobMoved, State
 from gateway.ledger.transitions import Change
 from gateway.policy.estimate import Usual
 from gateway.policy.habit import deviation
@@ -45,13 +45,13 @@ _FETCH = 2.0
 
 class _Took(NamedTuple):
     """What one video took: whether it had waited in line; seconds upstream, until its end was seen;
-    seconds from then until it was here; calls.
+    seconds from then until it was here; polls.
     """
 
     waited: bool
     held: float
     fetch: float
-    calls: int
+    polls: int
 
 
 class Lately:
@@ -75,20 +75,19 @@ class Lately:
         for event in change.events:
             if isinstance(event, JobMoved) and event.before is not event.job.state:
                 self._note_slot(event)
-        downloads = [call for call in change.calls if call.kind is Kind.DOWNLOAD]
-        for job in change.jobs:
-            if job.state is State.COMPLETED and (ended := _ended(job, downloads)) is not None:
-                self.learn(job, ended)
+                if event.job.state is State.COMPLETED:
+                    for download in change.calls:  # none where a start found its content here
+                        self.learn(event.job, download.ended or 0.0)
 
     def learn(self, job: Job, completed: float) -> None:
         """Learn from a video that was here at `completed`; those of before first."""
-        if job.submitted is None or job.finished is None:
+        if job.submitted is None or job.finished is None or job.was_adopted:
             return
         took = _Took(
             has_waited(job.accepted, job.submitted),
             max(job.finished - job.submitted, 0.0),
             max(completed - job.finished, 0.0),
-            len(job.looks) + 2,
+            len(job.looks),
         )
         account = job.account or ""
         for group in (
@@ -146,9 +145,9 @@ class Lately:
         held = [*(took.held for took in like), *[expected] * _IMAGINED]
         spread = deviation(held) if len(held) > 8 else 0.5 * expected
         cycle = fmean(took.held for took in like) if like else expected
-        calls = fmean(took.calls for took in like) if like else 4.0
+        polls = fmean(took.polls for took in like) if like else 2.0
         fetches = sorted(took.fetch for took in self._like(fetched, waited))
-        return Usual(median(held), spread, cycle, calls, tuple(fetches) or (_FETCH,))
+        return Usual(median(held), spread, cycle, polls, tuple(fetches) or (_FETCH,))
 
     def _like(self, group: Group, waited: bool | None) -> Sequence[_Took]:
         """The latest of a group that had waited, or that hadn't; all of it for None, or where those
@@ -164,8 +163,3 @@ def has_waited(accepted: float, taken: float) -> bool:
     for an account that paused, backed off or refused it.
     """
     return taken - accepted > _WAITED
-
-
-def _ended(job: Job, downloads: list[Call]) -> float | None:
-    """When the download ended that completed a job. None: it was another change."""
-    return next((call.ended for call in downloads if call.job_id == job.id), None)

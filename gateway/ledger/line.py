@@ -23,7 +23,8 @@ class Line:
 
     def __init__(self) -> None:
         self._jobs: dict[int, Job] = {}
-        self._order: SortedList[int] = SortedList()
+        self._places: defaultdict[str, SortedList[int]] = defaultdict(SortedList)
+        """Of all jobs, by model; and of those that may be sent, now and later."""
         self._due: defaultdict[str, SortedList[int]] = defaultdict(SortedList)
         self._later: defaultdict[str, SortedList[tuple[float, int]]] = defaultdict(SortedList)
         self._claimed: set[int] = set()
@@ -44,13 +45,13 @@ class Line:
     def add(self, job: Job) -> None:
         """A job takes its place, which may be between others: it keeps the one that it had."""
         self._jobs[job.seq] = job
-        self._order.add(job.seq)
+        self._places[job.model].add(job.seq)
         self._offer(job)
 
     def remove(self, job: Job) -> None:
         """A job that stands in line leaves it."""
         job = self._jobs.pop(job.seq)
-        self._order.remove(job.seq)
+        self._places[job.model].remove(job.seq)
         if job.seq in self._claimed:
             self._claimed.remove(job.seq)
         else:
@@ -74,7 +75,8 @@ class Line:
 
     def first(self) -> Job | None:
         """First in line, due or not, claimed or not."""
-        return self._jobs[self._order[0]] if self._order else None
+        places = [places[0] for places in self._places.values() if places]
+        return self._jobs[min(places)] if places else None
 
     def head(self, models: Collection[str], now: float) -> Job | None:
         """First in line of the jobs of these models that are due and not claimed."""
@@ -93,11 +95,8 @@ class Line:
 
     def position(self, job: Job, models: Collection[str] | None = None) -> int:
         """How many are before it in line, of these models or of all, and itself: 1 is next."""
-        before: int = self._order.bisect_left(job.seq)
-        others = () if models is None else {*self._due, *self._later} - {*models}
-        for model in others:
-            before -= self._due[model].bisect_left(job.seq)
-            before -= sum(place < job.seq for _, place in self._later[model])
+        asked = [*self._places] if models is None else models
+        before: int = sum(self._places[model].bisect_left(job.seq) for model in asked)
         return before + 1
 
     def _come_due(self, models: Collection[str], now: float) -> None:

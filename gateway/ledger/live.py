@@ -2,7 +2,7 @@
 the callers' keys.
 
 A picture of what is committed, brought up to date by each commit before anyone who waits for it
-goes on. It holds nothing that a restart would not read again.
+goes on. A restart reads it again, all but how soon slots are refilled.
 """
 
 import math
@@ -173,8 +173,8 @@ class Live:
         for event in change.events:
             if isinstance(event, JobMoved):
                 self.history.take(event)
-                if event.before is None and event.job.state in TERMINAL:
-                    self.counts[event.job.state] += 1  # it never was in memory
+                if event.before is None:
+                    self._count_ended(event.job.id, change)
         for key in change.keys:
             self._keys[key.digest] = key
 
@@ -244,6 +244,12 @@ class Live:
             self.books[before.account].lost.pop(job.id, None)
         if job.content_lost and job.account is not None:
             self._lost[job.id] = self.books[job.account].lost[job.id] = job
+
+    def _count_ended(self, job_id: str, change: Change) -> None:
+        """Count a new job that is over already: another process deleted it before it was shown."""
+        for job in change.jobs:
+            if job.id == job_id and job.state in TERMINAL:
+                self.counts[job.state] += 1
 
     def _take(self, job: Job) -> None:
         if job.state is State.QUEUED:

@@ -35,14 +35,14 @@ _DEVIATIONS = tuple(NormalDist().inv_cdf(share) for share in SHARES)
 class Usual:
     """What the latest videos took. `held`: seconds from upstream's taking it until its end was seen
     here, the median, and its deviation `spread`; `cycle`: seconds from one taking until upstream
-    takes the next one in the same slot, where one waits; `calls`: upstream, a video, on average;
+    takes the next one in the same slot, where one waits; `polls`: of a video, on average;
     `fetches`: seconds from its end's being seen until it was here, the least first, one at least.
     """
 
     held: float
     spread: float
     cycle: float
-    calls: float
+    polls: float
     fetches: tuple[float, ...]
 
     def fetch(self, chance: float = 0.5) -> float:
@@ -52,8 +52,8 @@ class Usual:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """An account's next hour. `done`: when each of its running videos will be completed, by job;
-    `freed`: when its slots will take the next videos, each moment for a fifth of a video, the
+    """What an account will do next. `done`: when each of its running videos will be completed, by
+    job; `freed`: when its slots will take the next videos, each moment for a fifth of a video, the
     earliest first, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
     upstream does not serve, and nobody can tell anything.
     """
@@ -159,8 +159,8 @@ class _Seen:
 def _seen(
     video: Running, asked: float, view: View, rules: Rules, usual: Usual, held: bool = False
 ) -> _Seen:
-    """The poll made then finds it finished, or else one that comes an interval later at least. Is
-    it `held` back by the window, it waits until it will probably be the last.
+    """If the poll at `asked` finds the video unfinished, the next one comes an interval later at
+    least. `held`: the window delays the poll, so it goes when it will probably be the last.
     """
     latency, polling = view.latency, rules.polling
     belief = video.belief(latency)
@@ -198,9 +198,8 @@ class _Places:
         self._turn = window.lasts + view.latency
         self._spacing = window.spacing
         self._first = max([place.reserved + window.spacing for place in view.places], default=0.0)
-        self.a_video = len(rules.counts - {Kind.POLL}) + (
-            usual.calls - 2 if Kind.POLL in rules.counts else 0.0
-        )
+        polls = usual.polls if Kind.POLL in rules.counts else 0.0
+        self.a_video = len(rules.counts - {Kind.POLL}) + polls
         """Places that a video takes."""
         self.pace = self.a_video * max(self._turn / window.requests, window.spacing)
 

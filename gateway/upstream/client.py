@@ -66,6 +66,9 @@ class Sink(Protocol):
     async def restart(self, validator: str | None) -> None:
         """Throw away what is there; what comes next is the content from its first byte."""
 
+    def expect(self, size: int) -> None:
+        """So many bytes are to come in all. Raises NotAVideo when that is too much."""
+
     async def write(self, data: bytes) -> None:
         """Append. Raises NotAVideo when this can't become one, OSError when the disk refuses."""
 
@@ -175,6 +178,10 @@ class Upstream:
             if response.status_code not in (200, 206):
                 if response.status_code == 416:
                     await sink.restart(None)
+                if (target := response.next_request) is not None:
+                    host = f"{target.url.scheme}://{target.url.host}"
+                    why = f"a redirect to {host} is not followed (content_hosts)"
+                    return Outcome(Verdict.BROKEN, why)
                 if not str(response.request.url).startswith(f"{self._base}/"):
                     # What another host says of its link tells nothing of the key or the account.
                     refusal = f"the redirect led to {response.status_code}"
@@ -192,6 +199,8 @@ class Upstream:
             else:
                 await sink.restart(_validator(response))
                 total = length
+            if total is not None:
+                sink.expect(total)
             await self._receive(response, sink)
             if total is not None and sink.offset != total:
                 if sink.offset > total:

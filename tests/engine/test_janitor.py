@@ -3,6 +3,7 @@
 import pytest
 from api.bench import bring, complete, error_of
 from conftest import MakeGateway
+from crashes.upstream import Upstream
 from ledger.bench import query
 from stage import House, mp4, until
 
@@ -133,6 +134,27 @@ async def test_damaged_content_is_fetched_again(make_upstream, make_gateway, mak
     await until(lambda: not house.job(video).content_lost)
     assert (await caller.content(video)).content == whole, "other bytes"
     assert house.job(video).state is State.COMPLETED
+
+
+async def test_lost_content_that_is_deleted_on_its_way_here_is_not_kept(
+    make_gateway, make_caller
+) -> None:
+    async with Upstream(mp4()).serving() as upstream:
+        upstream.answer_posts.set()
+        upstream.send_all.set()
+        house = await make_gateway(upstream.url)
+        caller = make_caller(house)
+        video = await caller.create()
+        await caller.finished(video)
+        (path,) = (house.folder / "videos").rglob("*.mp4")
+        path.unlink()
+        upstream.send_all.clear()
+        error_of(await caller.content(video), 404)
+        await until(lambda: upstream.halves)
+        assert (await caller.http.delete(f"/v1/videos/{video}")).status_code == 200
+        upstream.send_all.set()
+        await until(lambda: not house.ledger.live.books["default"].open_calls())
+        await until(lambda: not list((house.folder / "videos").rglob("*.mp4")))
 
 
 async def test_damaged_content_that_upstream_no_longer_has_is_gone(house: House, caller) -> None:

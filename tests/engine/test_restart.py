@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from simulation.machine import limit_ledger
 from stage import SPEED, House, mp4, settings_for, until
 
 from gateway.clock import Boot, read_boot
@@ -128,6 +129,20 @@ class TestACallWhoseEndNobodySaw:
         assert (await caller.finished(await caller.create("after it")))["status"] == "completed"
         assert submits_by_prompt(upstream.state.record) == {"after it": 1}
         assert next(e.kind for e in upstream.state.record if isinstance(e, Arrived)) == "poll"
+
+    async def test_without_room_to_write_that_down_the_start_is_refused(
+        self, make_gateway, make_caller
+    ) -> None:
+        """Waiting for room, it would hear no signal."""
+        house = await make_gateway("http://upstream.invalid")
+        await house.stop()
+        leave_open(house, Kind.POLL, None)
+        with pytest.raises(StartError, match="no room for the ledger"):
+            await house.start(
+                prepare=lambda gateway: limit_ledger(gateway.ledger._engine, lambda: True)
+            )
+        await house.start()
+        assert house.ledger.live.books["default"].open_calls() == []
 
     @pytest.mark.parametrize("kind", [Kind.SUBMIT, Kind.POLL])
     async def test_it_counts_as_ended_at_the_restart(

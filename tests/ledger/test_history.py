@@ -21,6 +21,13 @@ def finished(history: History, seconds: float, **fields: Any) -> None:
         history.take(JobMoved(State.RUNNING, job))
 
 
+def test_an_adopted_task_teaches_nothing() -> None:
+    """Nobody knows since when upstream has it."""
+    history = History({})
+    finished(history, 20.0, account="one", accepted=500.0, submitted=500.0)
+    assert history.habit(a_job(account="one"), 60.0) == unknown(60.0)
+
+
 def mean(history: History, job: Job) -> float:
     return math.exp(history.habit(job, 60.0).mean)
 

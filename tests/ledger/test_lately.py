@@ -2,7 +2,7 @@
 longer those take that had to wait.
 """
 
-from gateway.job import Job, JobMoved, State
+from gateway.job import Call, CallEnded, Job, JobMoved, Kind, State
 from gateway.ledger.lately import Lately
 from gateway.ledger.transitions import Change
 
@@ -83,6 +83,24 @@ def learn(
             finished=1000.0 + waited + held,
         )
         lately.learn(job, 1000.0 + waited + held + fetch)
+
+
+def test_content_that_was_lost_and_is_fetched_again_is_no_new_video() -> None:
+    lately = Lately({})
+    learn(lately, 30, waited=0.5, held=20.0, fetch=2.0)
+    job = a_job(account="a", state=State.COMPLETED, submitted=0.0, finished=20.0)
+    for number in range(30):
+        ended = Call(number, "a", Kind.DOWNLOAD, job.id, 8000.0, 8001.0, "broken")
+        lately.take(Change(jobs=(job,), calls=(ended,), events=(CallEnded(ended),)))
+    assert lately.usual_of_account("a", 20.0).fetch() == 2.0
+
+
+def test_an_adopted_task_teaches_nothing() -> None:
+    """Nobody knows since when upstream has it."""
+    lately = Lately({})
+    learn(lately, 30, waited=0.5, held=240.0, fetch=2.0)
+    learn(lately, 30, waited=0.0, held=1.0, fetch=2.0)
+    assert lately.usual_of_account("a", 60.0).cycle == 240.0
 
 
 def test_each_account_has_its_own_pace() -> None:

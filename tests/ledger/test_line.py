@@ -54,6 +54,9 @@ def test_a_claimed_job_is_offered_to_nobody_and_keeps_its_place() -> None:
     line.claim(first)
     assert (line.head({"sora-2"}, 0.0), line.claimed, len(line)) == (second, 1, 2)
     assert (line.first(), line.position(second)) == (first, 2)
+    other = waiting(3, "sora-3")
+    line.add(other)
+    assert line.position(other, {"sora-3"}) == 1
     line.release(first)
     assert (line.head({"sora-2"}, 0.0), line.claimed) == (first, 0)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Call, Kind, State
+from gateway.job import Call, JobMoved, Kind, State
 from gateway.ledger.ledger import Ledger, commit_beside
+from gateway.ledger.live import Live
 from gateway.ledger.operator import pause_account
-from gateway.ledger.transitions import purge, settle
+from gateway.ledger.transitions import Change, purge, settle
 
-from .bench import ACCOUNT, WALL, accepted, ended_unknown, moved, reserve_submit, reserved
+from .bench import ACCOUNT, WALL, a_job, accepted, ended_unknown, moved, reserve_submit, reserved
 from .conftest import MakeLedger
 
 MODELS = {"sora-2"}
@@ -40,6 +41,14 @@ async def test_states_are_counted(ledger: Ledger) -> None:
     await reserve_submit(ledger, jobs[1])
     counts = {state: count for state, count in ledger.live.counts.items() if count}
     assert counts == {State.QUEUED: 2, State.SUBMITTING: 1, State.CANCELLED: 1}
+
+
+def test_a_job_that_was_deleted_before_it_was_shown_is_counted() -> None:
+    """By another process, between our commit and what it showed us."""
+    live = Live({})
+    job = a_job()
+    live.apply(Change(jobs=(replace(job, state=State.CANCELLED),), events=(JobMoved(None, job),)))
+    assert live.counts[State.CANCELLED] == 1
 
 
 async def test_a_slot_is_taken_from_the_reserved_submit_to_upstreams_last_word(

@@ -16,7 +16,7 @@ from gateway.policy.window import Place
 
 from .views import HABIT, IDLE, NOW, RULES
 
-USUAL = Usual(held=250.0, spread=36.0, cycle=252.0, calls=4.0, fetches=(1.0, 2.0, 3.0))
+USUAL = Usual(held=250.0, spread=36.0, cycle=252.0, polls=2.0, fetches=(1.0, 2.0, 3.0))
 
 
 def video(number: int, age: float, looks: tuple[Look, ...] = ()) -> Running:

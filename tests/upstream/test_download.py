@@ -241,6 +241,16 @@ class TestBroken:
         assert "content.video_bytes" in outcome.message
         assert part.offset == 0
 
+    async def test_more_than_that_is_not_even_begun(self, begin: Begin) -> None:
+        part = await begin(len(VIDEO) - 1)
+        announced = http(200, VIDEO)[: -len(VIDEO)]
+        async with (
+            serving(then_hang(announced)) as server,
+            calling(server.url, stall=0.3) as upstream,
+        ):
+            outcome = await upstream.download("video_1", part)
+        assert "content.video_bytes" in outcome.message
+
     async def test_just_as_much_as_a_video_may_have(self, begin: Begin) -> None:
         async with serving(http(200, VIDEO)) as server, calling(server.url) as upstream:
             outcome = await upstream.download("video_1", await begin(len(VIDEO)))
@@ -396,7 +406,9 @@ class TestRedirect:
                 calling(server.url, content_hosts=["localhost"]) as upstream,
             ):
                 outcome = await upstream.download("video_1", await begin())
-        assert outcome.verdict in (Verdict.UNAVAILABLE, Verdict.BROKEN)
+        assert outcome.verdict is Verdict.BROKEN  # it tells nothing of the account
+        assert "content_hosts" in outcome.message
+        assert "signature" not in outcome.message
         assert outcome.touched
         assert store.seen == []
         assert len(server.seen) == 1
