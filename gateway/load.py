@@ -6,11 +6,13 @@ secret.
 """
 
 import ipaddress
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -60,7 +62,7 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
         lines = [_line(problem) for problem in error.errors(include_input=False, include_url=False)]
         raise SettingsError(*mistyped, *lines) from None
     except SettingsSourceError as error:
-        raise SettingsError(*mistyped, str(error)) from None
+        raise SettingsError(*mistyped, *(_unread_lists(os.environ) or [str(error)])) from None
     settings = settings.model_copy(update={"server": server})
     problems = [*mistyped, *_sums(settings), *_addresses(settings)]
     if problems:
@@ -126,6 +128,21 @@ def _mistyped_variables(environ: Mapping[str, str]) -> Iterator[str]:
         known = isinstance(model, type) and issubclass(model, BaseModel) and model.model_fields
         if not known or name not in known:
             yield f"{variable}: there is no such setting"
+
+
+def _unread_lists(environ: Mapping[str, str]) -> list[str]:
+    """What is said of variables that should hold a list and can't be read."""
+    problems = []
+    for section, info in Settings.model_fields.items():
+        for name, option in getattr(info.annotation, "model_fields", {}).items():
+            variable = f"{PREFIX}{section}__{name}".upper()
+            if get_origin(option.annotation) is list and variable in environ:
+                try:
+                    json.loads(environ[variable])
+                except ValueError:
+                    example = "[10, 15]" if get_args(option.annotation)[0] is int else '["a", "b"]'
+                    problems.append(f"{variable}: a list is written as JSON, like {example}")
+    return problems
 
 
 def _sums(settings: Settings) -> Iterator[str]:

@@ -241,6 +241,14 @@ def test_a_variable_of_the_wrong_kind_is_refused_without_its_value(
     assert SECRET not in refusal()
 
 
+@pytest.mark.parametrize("variable", ["REQUESTS__SECONDS", "SERVER__TRUSTED_PROXIES"])
+def test_how_a_list_is_written_in_a_variable_is_told(
+    refusal: Refusal, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(PREFIX + variable, "10,15")
+    assert f"{PREFIX}{variable}: a list is written as JSON, like [" in refusal()
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [

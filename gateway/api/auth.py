@@ -12,6 +12,9 @@ from gateway.errors import RequestError
 from gateway.job import Caller, Key
 from gateway.keys import digest, is_key
 
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers that a proxy adds."""
+
 
 class KeyBook(Protocol):
     """Where keys are looked up: the ledger."""
@@ -34,7 +37,7 @@ class Auth:
     async def caller(self, request: Request) -> Caller:
         """Raises RequestError 401, 403 or 429. From here on the log says who called."""
         if self._everybody is not None:
-            self._check_loopback(request)
+            _check_local(request)
             caller = self._everybody
             self._keys.catch_up()
         else:
@@ -58,16 +61,20 @@ class Auth:
         await self._bounds.count_wrong_key(request.client.host if request.client else "")
         raise _unauthorized("This API key is not known to the gateway, or was revoked.")
 
-    def _check_loopback(self, request: Request) -> None:
-        """Open mode is for this machine alone; the Host check keeps web pages out (DNS
-        rebinding).
-        """
-        peer = request.client.host if request.client else ""
-        host = request.headers.get("host", "").rpartition(":")
-        name = host[0] if host[2].isdecimal() else "".join(host)
-        if not is_loopback(peer) or not is_loopback(name):
-            message = "The gateway runs in open mode, which serves its own machine only."
-            raise RequestError(403, message, code="open_mode_is_local")
+
+def _check_local(request: Request) -> None:
+    """Open mode is for programs on this machine: not for others that a proxy lets in, nor for web
+    pages in its browser, which come by a name of theirs (DNS rebinding) or with their origin.
+    """
+    headers = request.headers
+    peer = request.client.host if request.client else ""
+    host = headers.get("host", "")
+    name, _, port = host.rpartition(":")
+    is_ours = is_loopback(peer) and is_loopback(name if port.isdecimal() else host)
+    is_of_a_page = headers.get("origin", f"http://{host}").partition("://")[2] != host
+    if not is_ours or is_of_a_page or any(name in headers for name in _FORWARDED):
+        message = "The gateway runs in open mode, which serves programs on its own machine only."
+        raise RequestError(403, message, code="open_mode_is_local")
 
 
 def _unauthorized(message: str) -> RequestError:

@@ -61,7 +61,7 @@ async def _of_the_framework(request: Request, error: HTTPException) -> Response:
     if error.status_code == 413:  # Python 3.13 has another phrase for it than 3.11
         code = "body_too_large"
     messages = {
-        404: f"There is nothing at {request.method} on this path.",
+        404: "There is nothing on this path.",
         405: f"{request.method} is not allowed on this path.",
         413: "The request's body is larger than anything that is accepted here.",
     }

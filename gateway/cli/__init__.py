@@ -2,7 +2,10 @@
 status 2, an address that can't be listened on with a line and 3: to try again may help.
 """
 
+import os
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -19,7 +22,6 @@ from gateway.errors import GatewayError, ListenError, SettingsError
 # Pretty tracebacks show local variables, and one of them may be a key.
 app = typer.Typer(
     name="video-gateway",
-    help="A gateway between many callers and one paid video API.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -36,8 +38,19 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(accounts.app, name="accounts")
 
 
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """A gateway between many callers and one paid video API."""
+    if version:
+        print(metadata.version("video-gateway"))
+        raise typer.Exit
+
+
 def main() -> None:
     """Run a command; what the project refuses on purpose is said in one line each."""
+    os.umask(0o077)  # prompts, videos and keys are nobody else's
     try:
         app()
     except SettingsError as error:

@@ -32,7 +32,7 @@ def create(
 ) -> None:
     """Print a new key, alone, on standard output. It is shown this once."""
     if not _NAME.fullmatch(name):
-        raise SettingsError("NAME must be 1 to 30 of letters, digits, and _ . @ -")
+        raise SettingsError("NAME must be 1 to 30 characters: letters, digits, and _ . @ -")
     folder = load_settings(config).server.data_dir
     key = new_key()
     commit_beside(

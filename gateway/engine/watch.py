@@ -79,6 +79,8 @@ def tell(event: Event) -> None:
     if now.trouble is None and now.doubt is None:
         log.info("account is well again", account=now.name)
         return
+    if now.doubt is None and now.trouble == before.trouble:
+        return  # upstream answers again, but the trouble is not over
     began = before.trouble is None and before.doubt is None
     log.warning(
         "account is in trouble" if began else "account is in other trouble",

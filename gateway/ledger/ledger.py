@@ -4,6 +4,7 @@ happens.
 
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -110,6 +111,10 @@ class Ledger:
             await self._writer.close()
         self._reader.close()
         self._engine.dispose()
+        path = str(self._engine.url.database)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as last:
+            # What was overwritten, a purged prompt say, must not stay readable in the log.
+            last.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every event, on the event loop, after its commit."""

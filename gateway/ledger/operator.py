@@ -161,9 +161,9 @@ def _failed(conn: Connection, job_id: str) -> Job:
     if job.deleted_at is not None:
         raise Refused(f"the caller of {job_id} has deleted it")
     if job.replaced_by is not None:
-        state = select(schema.jobs.c.state).where(schema.jobs.c.id == job.replaced_by)
-        other = conn.execute(state).scalar()
-        if other is not None and State(other) not in TERMINAL:
+        seen = (schema.jobs.c.id == job.replaced_by) & schema.jobs.c.deleted_at.is_(None)
+        other = conn.execute(select(schema.jobs.c.state).where(seen)).scalar()
+        if other is not None and State(other) not in (State.FAILED, State.CANCELLED):
             raise Refused(f"{job.replaced_by} stands in for {job_id} already: it is {other}")
     return job
 

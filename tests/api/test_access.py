@@ -207,6 +207,26 @@ class TestOpenMode:
         async with client(house, host=host) as http:
             error_of(await http.post("/v1/videos", json={"prompt": "a cat"}), 403)
 
+    @pytest.mark.parametrize(
+        "origin", ["https://evil.example", "http://localhost:8999", "http://127.0.0.1:8080", "null"]
+    )
+    async def test_a_form_of_a_web_page(self, house: House, origin: str) -> None:
+        """A browser sends it without asking anybody, from any page."""
+        async with client(house, host="localhost:8080", origin=origin) as http:
+            answer = await http.post("/v1/videos", files={"prompt": (None, "a cat")})
+        assert error_of(answer, 403)["code"] == "open_mode_is_local"
+
+    async def test_a_program_that_names_the_gateway_as_its_origin(self, house: House) -> None:
+        async with client(house, host="localhost:8080", origin="http://localhost:8080") as http:
+            assert (await http.post("/v1/videos", json={"prompt": "a cat"})).status_code == 200
+
+    @pytest.mark.parametrize(
+        "header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
+    )
+    async def test_what_a_proxy_on_this_machine_lets_in(self, house: House, header: str) -> None:
+        async with client(house, host="localhost", **{header: "127.0.0.1"}) as http:
+            error_of(await http.post("/v1/videos", json={"prompt": "a cat"}), 403)
+
     async def test_a_forwarded_address_is_not_believed(self, house: House) -> None:
         headers = {"host": "localhost", "x-forwarded-for": "127.0.0.1"}
         async with client(house, "192.0.2.7", **headers) as http:

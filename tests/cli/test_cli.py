@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,10 @@ def process(tmp_path: Path) -> Command:
 
 def test_as_a_module(process: Command) -> None:
     assert "Usage:" in process("--help").stdout
+
+
+def test_the_version(command: Command) -> None:
+    assert command("--version").stdout == f"{metadata.version('video-gateway')}\n"
 
 
 class TestHelp:
@@ -201,6 +206,11 @@ class TestKeys:
         for path in (config.parent / "data").iterdir():
             if path.is_file():
                 assert done.stdout.strip().encode() not in path.read_bytes()
+
+    def test_what_they_are_kept_in_is_nobody_elses(self, process: Command, config: Path) -> None:
+        assert process("keys", "create", "ada").returncode == 0
+        made = [config.parent / "data", *(config.parent / "data").rglob("*")]
+        assert [path for path in made if path.stat().st_mode & 0o077] == []
 
     def test_list_and_revoke(self, command: Command, config: Path) -> None:
         keys = [command("keys", "create", name).stdout.strip() for name in ("alice", "bob", "bob")]

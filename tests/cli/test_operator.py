@@ -166,6 +166,7 @@ class TestJobs:
         assert (await caller.video(video))["replaced_by"] == new
         assert (await caller.content(new)).status_code == 200
         assert f"replaces        {video}" in operate("jobs", "show", new).out
+        assert "it is completed" in refused(operate("jobs", "resubmit", video))
         line = refused(operate("jobs", "adopt", upstream_id, "--caller", "alice"))
         assert line.strip().endswith(f"is, or was, the task of {new}")
         assert submits_by_prompt(upstream.state.record) == {"sandbox:lost": 1}

@@ -23,7 +23,7 @@ DENIED = replace(WELL, trouble="upstream denies this key", doubt="upstream denie
     [
         (WELL, ILL, [("warning", "account is in trouble")]),
         (ILL, DENIED, [("warning", "account is in other trouble")]),
-        (DENIED, replace(DENIED, doubt=None), [("warning", "account is in other trouble")]),
+        (DENIED, replace(DENIED, doubt=None), []),
         (ILL, WELL, [("info", "account is well again")]),
         (WELL, replace(WELL, paused=True), [("info", "account paused")]),
         (replace(ILL, paused=True), ILL, [("info", "account resumed")]),

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import LedgerBroken, LedgerFull, StateConflict
 from gateway.job import Event, Job, JobMoved, State
+from gateway.ledger.database import FILE
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.transitions import Change, Transition, accept, move
 from gateway.ledger.writer import LARGEST_GROUP
@@ -213,6 +214,16 @@ async def test_closing_commits_what_waits(ledger: Ledger, tmp_path: Path) -> Non
     await ledger.close()
     assert len(await asyncio.gather(*jobs, busy)) == 10
     assert query(tmp_path, "SELECT count(*) FROM jobs") == [(9,)]
+
+
+async def test_closing_leaves_nothing_in_the_write_ahead_log(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """It holds pages as they once were: with a prompt that was purged since, say."""
+    await accepted(ledger)
+    assert (tmp_path / f"{FILE}-wal").stat().st_size
+    await ledger.close()
+    assert not (tmp_path / f"{FILE}-wal").exists()
 
 
 async def test_nothing_is_committed_after_closing(ledger: Ledger, tmp_path: Path) -> None:
