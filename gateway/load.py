@@ -35,6 +35,8 @@ from gateway.keys import fits_a_header
 OTHER_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}KEY", f"{PREFIX}CONFIG", failpoint.VARIABLE})
 """Variables that the command line and `failpoint.py` read; they are no settings of the server."""
 
+_HOST = re.compile(r"[A-Za-z0-9_.-]+")
+
 
 def load_settings(path: Path, host: str | None = None, port: int | None = None) -> Settings:
     """Read and check the settings, from `path` and the environment; `host` and `port` outweigh
@@ -206,8 +208,12 @@ def _addresses(settings: Settings) -> Iterator[str]:
         where = f"account {account.name!r}"
         if not _is_url(account.base_url) or urlsplit(account.base_url).query:
             yield f"{where}: base_url must be http:// or https:// with a host"
+        elif urlsplit(account.base_url).username is not None:
+            yield f"{where}: base_url must hold no name or password"
         elif account.base_url.endswith("/v1"):
             yield f"{where}: base_url is given without /v1"
+        if not all(map(_HOST.fullmatch, account.content_hosts)):
+            yield f"{where}: content_hosts are names, like files.example.com"
         if account.spacing > account.period:
             yield f"{where}: spacing must not be longer than period"
         if account.proxy and not _is_url(account.proxy):

@@ -195,6 +195,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (f"[[accounts]]\nbase_url = '{SECRET}'", "base_url"),
         (f"[[accounts]]\nbase_url = 'ftp://user:{SECRET}@host'", "base_url"),
         (f"[[accounts]]\nbase_url = 'https://host/?key={SECRET}'", "base_url"),
+        (f"[[accounts]]\nbase_url = 'https://user:{SECRET}@host'", "no name or password"),
+        (f"[[accounts]]\ncontent_hosts = ['https://{SECRET}/']", "content_hosts"),
         (f"[[accounts]]\nproxy = 'socks://user:{SECRET}@host'", "proxy"),
         (f"[server]\npublic_url = '{SECRET}'", "server.public_url"),
     ],

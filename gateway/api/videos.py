@@ -187,7 +187,7 @@ def _read_limit(value: str | None) -> int:
     if value is None:
         return PAGE
     if not value.isascii() or not value.isdigit() or len(value) > 3 or int(value) > MOST_IN_A_PAGE:
-        raise _bad("limit", f"must be a number from 0 to {MOST_IN_A_PAGE}")
+        raise _bad("limit", f"must be a whole number from 0 to {MOST_IN_A_PAGE}")
     return int(value)
 
 

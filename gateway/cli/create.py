@@ -22,6 +22,7 @@ URL = "http://127.0.0.1:8080"
 
 def create(
     prompt: Annotated[str, typer.Argument(help="What the video shows.")],
+    model: Annotated[str | None, typer.Option(help="What makes it.")] = None,
     seconds: Annotated[str | None, typer.Option(help="Its length.")] = None,
     size: Annotated[str | None, typer.Option(help="Its size, WIDTHxHEIGHT.")] = None,
     image: Annotated[Path | None, typer.Option(help="A PNG or JPEG to begin with.")] = None,
@@ -32,13 +33,14 @@ def create(
     key: Annotated[str, typer.Option(help="Your key.", envvar="VIDEO_GATEWAY_KEY")] = "",
 ) -> None:
     """Make a video and save it."""
-    print(make_video(url, key, prompt, seconds, size, image, output))
+    print(make_video(url, key, prompt, model, seconds, size, image, output))
 
 
 def make_video(
     url: str,
     key: str,
     prompt: str,
+    model: str | None = None,
     seconds: str | None = None,
     size: str | None = None,
     image: Path | None = None,
@@ -48,7 +50,7 @@ def make_video(
     words.
     """
     _check(key, output)
-    fields = {"prompt": prompt, "seconds": seconds, "size": size}
+    fields = {"prompt": prompt, "model": model, "seconds": seconds, "size": size}
     given = {name: text for name, text in fields.items() if text is not None}
     parts: list[tuple[str, Any]] = [(name, (None, text)) for name, text in given.items()]
     headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -59,7 +61,11 @@ def make_video(
         with httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False) as client:
             video = _read(client.post("/v1/videos", files=parts))
             print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
-            video = _wait(client, video)
+            try:
+                video = _wait(client, video)
+            except KeyboardInterrupt:
+                where = f"{base}/v1/videos/{video['id']}/content"
+                raise GatewayError(f"it goes on: {where} has it once it is completed") from None
             target = output or Path(f"{video['id']}.mp4")
             _download(client, video["id"], target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

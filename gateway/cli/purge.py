@@ -23,4 +23,5 @@ def purge(
     """
     folder = load_settings(config).server.data_dir
     change = commit_beside(folder, purge_jobs(caller, time.time()), time.time())
-    print(f"purged {len(change.jobs)} videos of {caller}")
+    number = len(change.jobs)
+    print(f"purged {number} video{'' if number == 1 else 's'} of {caller}")

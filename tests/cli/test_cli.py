@@ -281,7 +281,18 @@ class TestCreate:
         key = (await asyncio.to_thread(process, "keys", "create", "alice")).stdout.strip()
         image = tmp_path / "begin.png"
         image.write_bytes(picture("PNG", (640, 360)))
-        words = ["create", "a cat", "--url", served, "--key", key, "--seconds", "10"]
+        words = [
+            "create",
+            "a cat",
+            "--url",
+            served,
+            "--key",
+            key,
+            "--seconds",
+            "10",
+            "--model",
+            "sora-2",
+        ]
         words += ["--size", "720x1280", "--image", image, "-o", tmp_path / "cat.mp4"]
         done = await asyncio.to_thread(process, *words)
         assert done.returncode == 0, done.stderr
@@ -351,6 +362,22 @@ class TestCreate:
         done = await asyncio.to_thread(command, *words)
         assert done.returncode == 0, done.stderr
         assert done.stderr.startswith("video_")
+
+    async def test_who_stops_waiting_is_told_where_it_will_be(
+        self, command: Command, served: str, tmp_path: Path
+    ) -> None:
+        key = command("keys", "create", "alice").stdout.strip()
+        words = ("create", "sandbox:hang", "--url", served, "--key", key)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", *words,
+            cwd=tmp_path, env=environment(), stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        video = (await process.stderr.readline()).decode().strip()
+        process.send_signal(signal.SIGINT)
+        said = (await process.stderr.read()).decode()
+        assert f"it goes on: {served}/v1/videos/{video}/content has it once" in said
+        assert await process.wait() == 2
 
 
 @pytest.mark.parametrize("words", [["serve"], ["demo"]])
