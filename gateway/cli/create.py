@@ -60,8 +60,8 @@ def make_video(
             parts.append(("input_reference", (image.name, image.read_bytes())))
         with httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False) as client:
             video = _read(client.post("/v1/videos", files=parts))
-            print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
             try:
+                print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
                 video = _wait(client, video)
             except KeyboardInterrupt:
                 where = f"{base}/v1/videos/{video['id']}/content"

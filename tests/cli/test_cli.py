@@ -376,8 +376,8 @@ class TestCreate:
         video = (await process.stderr.readline()).decode().strip()
         process.send_signal(signal.SIGINT)
         said = (await process.stderr.read()).decode()
-        assert f"it goes on: {served}/v1/videos/{video}/content has it once" in said
-        assert await process.wait() == 2
+        assert (await process.wait(), "it goes on: " in said) == (2, True), said
+        assert f"{served}/v1/videos/{video}/content has it once" in said
 
 
 @pytest.mark.parametrize("words", [["serve"], ["demo"]])
