@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
@@ -55,7 +55,8 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
     for name in unknown:  # some would be taken for options of the reader itself
         del values[name]
     mistyped = [f"{name}: there is no such section" for name in unknown]
-    mistyped += [*_mistyped_variables(os.environ), *failpoint.problems(os.environ)]
+    variables = [*_variable_problems(os.environ)]
+    mistyped += [*variables, *failpoint.problems(os.environ)]
     listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
         settings = Settings(**values)
@@ -64,7 +65,7 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
         lines = [_line(problem) for problem in error.errors(include_input=False, include_url=False)]
         raise SettingsError(*mistyped, *lines) from None
     except SettingsSourceError as error:
-        raise SettingsError(*mistyped, *(_unread_lists(os.environ) or [str(error)])) from None
+        raise SettingsError(*mistyped, *([] if variables else [str(error)])) from None
     settings = settings.model_copy(update={"server": server})
     problems = [*mistyped, *_sums(settings), *_addresses(settings)]
     if problems:
@@ -116,7 +117,8 @@ def _upstream_key(account: AccountSettings, environ: Mapping[str, str]) -> str:
     return key
 
 
-def _mistyped_variables(environ: Mapping[str, str]) -> Iterator[str]:
+def _variable_problems(environ: Mapping[str, str]) -> Iterator[str]:
+    """What is said of variables that name no setting, and of lists that can't be read."""
     sections = {name: info.annotation for name, info in Settings.model_fields.items()}
     for variable in sorted(environ):
         upper = variable.upper()
@@ -126,25 +128,20 @@ def _mistyped_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if section == "accounts":
             yield f"{variable}: accounts are set in the file only"
             continue
-        model = sections.get(section)
-        known = isinstance(model, type) and issubclass(model, BaseModel) and model.model_fields
-        if not known or name not in known:
+        option = getattr(sections.get(section), "model_fields", {}).get(name)
+        if option is None:
             yield f"{variable}: there is no such setting"
+        elif get_origin(option.annotation) is list and not _is_json(environ[variable]):
+            example = "[10, 15]" if get_args(option.annotation)[0] is int else '["a", "b"]'
+            yield f"{variable}: a list is written as JSON, like {example}"
 
 
-def _unread_lists(environ: Mapping[str, str]) -> list[str]:
-    """What is said of variables that should hold a list and can't be read."""
-    problems = []
-    for section, info in Settings.model_fields.items():
-        for name, option in getattr(info.annotation, "model_fields", {}).items():
-            variable = f"{PREFIX}{section}__{name}".upper()
-            if get_origin(option.annotation) is list and variable in environ:
-                try:
-                    json.loads(environ[variable])
-                except ValueError:
-                    example = "[10, 15]" if get_args(option.annotation)[0] is int else '["a", "b"]'
-                    problems.append(f"{variable}: a list is written as JSON, like {example}")
-    return problems
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _sums(settings: Settings) -> Iterator[str]:

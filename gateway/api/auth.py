@@ -72,7 +72,7 @@ def _check_local(request: Request) -> None:
     name, _, port = host.rpartition(":")
     is_ours = is_loopback(peer) and is_loopback(name if port.isdecimal() else host)
     is_of_a_page = headers.get("origin", f"http://{host}").partition("://")[2] != host
-    if not is_ours or is_of_a_page or any(name in headers for name in _FORWARDED):
+    if not is_ours or is_of_a_page or any(header in headers for header in _FORWARDED):
         message = "The gateway runs in open mode, which serves programs on its own machine only."
         raise RequestError(403, message, code="open_mode_is_local")
 

@@ -44,8 +44,8 @@ def list_(
     table = Table("id", "caller", "state", "created", "account", "upstream id", "error", box=None)
     for job, name in list_jobs(load_settings(config).server.data_dir, caller, state, limit):
         created, account = _time(job.created_at), job.account or ""
-        state_ = f"{job.state}, deleted" if job.deleted_at is not None else job.state
-        row = (job.id, name, state_, created, account, job.upstream_id, job.error_code)
+        stands = f"{job.state}, deleted" if job.deleted_at is not None else job.state
+        row = (job.id, name, stands, created, account, job.upstream_id, job.error_code)
         table.add_row(*(each or "" for each in row))
     Console(width=None if sys.stdout.isatty() else 250).print(table)
 

@@ -203,21 +203,21 @@ def probe_due(view: View, rules: Rules) -> float:
 
 def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float, Send]]:
     """Calls and when each is due, the most wanted first. `opens`: when there is a place."""
-    downloads = sorted(view.fetching, key=lambda video: video.retry)
-    late = [
-        (video.retry, Send(Kind.DOWNLOAD, video.job_id))
-        for video in downloads
-        if video.is_late(view.now, rules)
-    ]
+    late: list[tuple[float, Send]] = []
+    others: list[Fetching] = []
+    for video in sorted(view.fetching, key=lambda video: video.retry):
+        if video.is_late(view.now, rules):
+            late.append((video.retry, Send(Kind.DOWNLOAD, video.job_id)))
+        else:
+            others.append(video)
     if not view.fetched_in_vain:
         yield from late
     if view.head is not None and may_submit(view, rules):
         room = view.now if view.room else view.now + LOOK_FOR_ROOM
         yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
     polls = _Polls(view, rules, opens)
-    for video in downloads:
-        if not video.is_late(view.now, rules):
-            yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
+    for video in others:
+        yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order()
     if view.fetched_in_vain:
         yield from late
