@@ -150,7 +150,10 @@ def test_places_are_free_now_or_when_their_calls_come_back(
     rule: WindowRule, places: list[Place], now: int
 ) -> None:
     """Those under way are taken to end now."""
-    ended = [replace(place, ended=min(now, place.ended or now)) for place in places]
+    ended = [
+        replace(place, ended=now if place.ended is None else min(now, place.ended))
+        for place in places
+    ]
     free = free_at(rule, places, now)
     assert free == sorted(free)
     assert sum(at == now for at in free) == max(rule.requests - taken(rule, ended, now), 0)
