@@ -10,7 +10,8 @@ Places in the window are kept for what is soon to come: the next poll of each vi
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
 look at the progress of a video goes only if it is worth those seconds, and a download waits while
 they are more than a place is worth, for one period at most. A place is worth more the fuller the
-running videos will keep the window.
+running videos will keep the window. Where nothing is told of the progress any poll may find the end
+but few do: each has a place kept for its submit, and waits until there is one.
 """
 
 import math
@@ -21,6 +22,7 @@ from statistics import fmean
 
 from gateway.job import Account, Kind
 from gateway.policy.polling import (
+    BLIND_PRICE,
     PRICE,
     PollingRule,
     Running,
@@ -39,6 +41,12 @@ EASY, FULL = 0.6, 2.0
 
 STEEP = 0.72
 """Intervals that it is worth more for each whole window beyond `EASY`."""
+
+POSSIBLE, LIKELY, URGENT = 0.1, 0.5, 0.7
+"""Chances that a poll finds a video finished. From `LIKELY` on a place is kept for its submit
+as well. Where nothing is told of the progress, one is from `POSSIBLE` on, and until it is `URGENT`
+it waits for that.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +179,20 @@ def why_no_submit(account: Account, to_fetch: int, concurrent: int) -> str | Non
 
 
 def worth(view: View, rules: Rules) -> float:
-    """What a place in the window is worth, in intervals of an idle slot: `PRICE`, and the more the
-    fuller the videos that upstream works on (where jobs wait, as many as there are slots) will keep
-    the window, with two polls each. To hundredths: for each price all is worked out anew.
+    """What a place in the window is worth, in intervals of an idle slot: `PRICE`, or `BLIND_PRICE`
+    where no video tells of its progress, and the more the fuller the videos that upstream works on
+    (where jobs wait, as many as there are slots) will keep the window, with two polls each. To
+    hundredths: for each price all is worked out anew.
     """
     videos = [*view.running, *view.polling]
     if not videos or Kind.POLL not in rules.counts:
         return PRICE
+    least = PRICE if any(video.habit.noise.tells for video in videos) else BLIND_PRICE
     many = rules.concurrent if view.head is not None else len(videos)
     often = many * fmean(1 / video.habit.seconds for video in videos)
     turn = rules.window.lasts + view.latency
     need = often * (len(rules.counts) + 1) * turn / rules.window.requests
-    return PRICE + round(STEEP * (min(max(need, EASY), FULL) - EASY), 2)
+    return least + round(STEEP * (min(max(need, EASY), FULL) - EASY), 2)
 
 
 def probe_due(view: View, rules: Rules) -> float:
@@ -268,8 +278,11 @@ class _Polls:
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
-        if best > view.now or self._is_last(video, best) or self._soonest == math.inf:
+        if best > view.now or self._soonest == math.inf:
             return best
+        if self._wants_submit(video, best):
+            told = video.habit.noise.tells
+            return best if told else max(best, min(self._next_pair, self._urgent(video)))
         has_missed = self._soonest > best + polling.interval / 30
         toll = round(self._toll(video)) if Kind.POLL in self._rules.counts else 0
         if not has_missed and not toll:
@@ -277,13 +290,30 @@ class _Polls:
         price = self._worth + toll / polling.interval
         return when_to_poll(video, polling, view.latency, self._soonest, price)
 
-    def _is_last(self, video: Running, moment: float) -> bool:
-        """Whether a poll then will probably find it finished."""
-        return self._chance(video, moment) > 0.5
+    def _wants_submit(self, video: Running, moment: float) -> bool:
+        """Whether a place is to be kept for a submit, should a poll then find it finished."""
+        least = LIKELY if video.habit.noise.tells else POSSIBLE
+        return self._chance(video, moment) > least
+
+    def _urgent(self, video: Running) -> float:
+        """From when on its poll waits for no other place than its own."""
+        latency = self._view.latency
+        return video.submitted - latency / 2 + video.belief(latency).moment(URGENT)
 
     def _chance(self, video: Running, moment: float) -> float:
         elapsed = moment + self._view.latency / 2 - video.submitted
         return video.belief(self._view.latency).chance(elapsed)
+
+    @cached_property
+    def _next_pair(self) -> float:
+        """When there are places for a poll and its submit, beside those for submits due already.
+        Till then nothing is lost: what the poll might find could not be refilled before.
+        """
+        view = self._view
+        if not self._has_submits or view.account.submits > view.now:
+            return view.now
+        kept = len(self._submits_soon) + (Kind.POLL in self._rules.counts)
+        return self._places[min(kept, len(self._places) - 1)]
 
     @cached_property
     def _places(self) -> list[float]:
@@ -304,26 +334,35 @@ class _Polls:
         """The toll of a download, whichever it is."""
         return self._toll()
 
+    @cached_property
+    def _has_submits(self) -> bool:
+        """Whether slots that come free are filled by calls that need a place."""
+        view, rules = self._view, self._rules
+        waiting = view.head is not None and view.room and Kind.SUBMIT in rules.counts
+        return waiting and _refills(view, rules)
+
+    @cached_property
+    def _submits_soon(self) -> Sequence[float]:
+        """When submits will be wanted: into free slots, and those that polls under way set free."""
+        view = self._view
+        if not self._has_submits:
+            return ()
+        slots = self._rules.concurrent - view.slots_taken
+        slots += sum(self._wants_submit(video, view.now) for video in view.polling)
+        return [max(view.now, view.account.submits)] * slots
+
     def _soon(self, but: Running | None) -> Iterator[float]:
         """When calls will be wanted: polls, and a submit for each slot that they set free."""
         view, counts = self._view, self._rules.counts
-        waiting = view.head is not None and view.room and Kind.SUBMIT in counts
-        submits = waiting and _refills(view, self._rules)
-        opens = max(view.now, view.account.submits)
-        if submits:
-            free = self._rules.concurrent - view.slots_taken
-            yield from [opens] * free
-        for video in view.polling:
-            if submits and self._is_last(video, view.now):
-                yield opens
+        yield from self._submits_soon
         for video in view.running:
             if video is but:
                 continue
             best = max(self._best[video.job_id], view.now)
             if Kind.POLL in counts:
                 yield best
-            if submits and self._is_last(video, best):
-                yield max(best, opens)
+            if self._has_submits and self._wants_submit(video, best):
+                yield max(best, view.account.submits)
 
 
 def _waiting(wanted: Iterable[float], places: Iterable[float]) -> float:

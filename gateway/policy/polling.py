@@ -23,6 +23,9 @@ PRICE = 0.052
 4.5 calls a video, of 240 s each (docs/performance.md).
 """
 
+BLIND_PRICE = 0.02
+"""The same where nothing is told of the progress: 5.4 calls."""
+
 _LEAST_DELAY = (
     (0.0, 0.0), (0.01, 0.030), (0.02, 0.056), (0.05, 0.122), (0.1, 0.214), (0.2, 0.353),
     (0.35, 0.469), (0.5, 0.493), (1.0, 0.5),

@@ -20,11 +20,14 @@ from gateway.policy.dispatch import (
     next_call,
     worth,
 )
-from gateway.policy.polling import PRICE, may_poll, when_to_poll
+from gateway.policy.polling import BLIND_PRICE, PRICE, may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
 from .videos import habits, looked
 from .views import HABIT, IDLE, NOW, RULES
+
+BLIND = replace(HABIT, noise=SILENT)
+"""Of videos whose progress tells nothing."""
 
 FULL = tuple(Place(NOW - 10, NOW - 10 + number) for number in range(10))
 """Ten calls within the last seconds: the window opens at NOW + 51."""
@@ -473,9 +476,64 @@ def test_a_look_that_missed_its_moment_does_not_go_right_before_the_end() -> Non
 
 def test_a_look_that_missed_its_moment_goes_at_once_while_there_are_places() -> None:
     """A price for what is scarce would put it off, by 42 s."""
-    silent = replace(HABIT, noise=SILENT)
-    late = replace(IDLE, running=[task("a", 205, habit=silent)], latency=0.0)
+    late = replace(IDLE, running=[task("a", 205, habit=BLIND)], latency=0.0)
     assert next_call(late, RULES) == Send(Kind.POLL, "a")
+
+
+LOOKING = task("blind", 240, 31, habit=BLIND)
+"""Two of five looks at it find it finished; in 26 s seven of ten will."""
+
+
+def test_where_nothing_is_told_a_poll_waits_until_its_submit_can_follow_at_once() -> None:
+    """What it would find could be refilled no earlier; the later it goes, the more it finds."""
+    view = replace(IDLE, running=[LOOKING], head="next", slots_taken=5)
+    for taken in (0, 8):
+        assert next_call(replace(view, places=places(taken)), RULES) == Send(Kind.POLL, "blind")
+    assert next_call(replace(view, places=places(9, 7)), RULES) == Wait(NOW + 7)
+    slow = task("told", 244, 31, 73, habit=replace(HABIT, mean=math.log(60.0), spread=0.3))
+    told = replace(view, running=[slow], places=places(9, 7))  # about as likely to be finished
+    assert next_call(told, RULES) == Send(Kind.POLL, "told")
+    for over in ({"head": None}, {"account": Account("main", submits=NOW + 300)}):
+        alone = replace(view, places=places(9, 7), **over)  # type: ignore[arg-type]
+        assert next_call(alone, RULES) == Send(Kind.POLL, "blind")
+
+
+def test_it_leaves_places_to_submits_that_are_due_before_its_own() -> None:
+    """Into a free slot, while another submit is under way; into that of a poll under way."""
+    other = replace(LOOKING, job_id="other", submitted=NOW - 240)
+    view = replace(IDLE, running=[LOOKING], head="next", slots_taken=5)
+    for over in ({"slots_taken": 4, "submitting": True}, {"polling": [other]}):
+        busy = replace(view, **over)  # type: ignore[arg-type]
+        assert next_call(replace(busy, places=places(7)), RULES) == Send(Kind.POLL, "blind")
+        assert next_call(replace(busy, places=places(8, 7)), RULES) == Wait(NOW + 7)
+
+
+def test_a_poll_of_what_should_be_finished_takes_the_last_place() -> None:
+    """Where the window binds, a place that stays free is lost. It wakes when that is so."""
+    view = replace(IDLE, head="next", slots_taken=5, places=places(9, 55), latency=0.0)
+    decision = next_call(replace(view, running=[LOOKING]), RULES)
+    assert isinstance(decision, Wait)
+    assert NOW + 25 < decision.until < NOW + 27
+    then = replace(view, running=[LOOKING], now=decision.until)
+    assert next_call(then, RULES) == Send(Kind.POLL, "blind")
+    assert next_call(replace(view, running=[ENDING]), RULES) == Send(Kind.POLL, "ending")
+
+
+def test_where_polls_need_no_place_one_is_kept_for_the_submit_all_the_same() -> None:
+    uncounted = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.DOWNLOAD}))
+    view = replace(IDLE, running=[LOOKING], head="next", slots_taken=5)
+    assert next_call(replace(view, places=places(9)), uncounted) == Send(Kind.POLL, "blind")
+    assert next_call(replace(view, places=places(10, 7)), uncounted) == Wait(NOW + 7)
+    free = replace(RULES, counts=frozenset({Kind.POLL, Kind.DOWNLOAD}))
+    assert next_call(replace(view, places=places(9)), free) == Send(Kind.POLL, "blind")
+
+
+def test_a_download_leaves_a_place_to_the_submit_after_a_poll_that_is_told_nothing() -> None:
+    fetching = [Fetching("done", NOW - 5, NOW - 5, NOW - 50)]
+    soon = replace(LOOKING, submitted=NOW - 235, polled=NOW - 26)
+    view = replace(IDLE, running=[soon], fetching=fetching, to_fetch=1, head="next", slots_taken=5)
+    assert next_call(replace(view, places=places(7)), RULES) == Send(Kind.DOWNLOAD, "done")
+    assert isinstance(next_call(replace(view, places=places(8)), RULES), Wait)
 
 
 @pytest.mark.parametrize(
@@ -558,6 +616,9 @@ def test_a_place_is_worth_more_the_fuller_the_videos_will_keep_the_window() -> N
     assert at(120.0, uncounted) == PRICE
     some = replace(RULES, counts=frozenset({Kind.SUBMIT, Kind.POLL}))
     assert at(120.0, some) < at(120.0)
+    blind = task("b", 10, habit=BLIND)
+    assert at(240.0, running=[blind]) == BLIND_PRICE
+    assert at(240.0, running=[task("a", 10), blind]) == PRICE
 
 
 def test_a_window_full_of_calls_under_way_is_waited_for() -> None:
