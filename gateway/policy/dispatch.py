@@ -10,8 +10,8 @@ Places in the window are kept for what is soon to come: the next poll of each vi
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
 look at the progress of a video goes only if it is worth those seconds, and a download waits while
 they are more than a place is worth, for one period at most. A place is worth more the fuller the
-running videos will keep the window. Where nothing is told of the progress each poll has a place
-kept for its submit, too, and waits until there is one.
+running videos will keep the window. Where nothing is told of the progress any poll may find the end
+but few do: each has a place kept for its submit, and waits until there is one.
 """
 
 import math
@@ -42,9 +42,10 @@ EASY, FULL = 0.6, 2.0
 STEEP = 0.72
 """Intervals that it is worth more for each whole window beyond `EASY`."""
 
-LIKELY, URGENT = 0.5, 0.7
-"""Chances that a poll finds a video finished. By its progress, from which on a place is kept for
-its submit as well; where none is told, until which it waits for that place.
+POSSIBLE, LIKELY, URGENT = 0.1, 0.5, 0.7
+"""Chances that a poll finds a video finished. From `LIKELY` on a place is kept for its submit
+as well. Where nothing is told of the progress, one is from `POSSIBLE` on, and until it is `URGENT`
+it waits for that.
 """
 
 
@@ -291,7 +292,8 @@ class _Polls:
 
     def _wants_submit(self, video: Running, moment: float) -> bool:
         """Whether a place is to be kept for a submit, should a poll then find it finished."""
-        return not video.habit.noise.tells or self._chance(video, moment) > LIKELY
+        least = LIKELY if video.habit.noise.tells else POSSIBLE
+        return self._chance(video, moment) > least
 
     def _urgent(self, video: Running) -> float:
         """From when on its poll waits for no other place than its own."""

@@ -490,6 +490,9 @@ def test_where_nothing_is_told_a_poll_waits_until_its_submit_can_follow_at_once(
     for taken in (0, 8):
         assert next_call(replace(view, places=places(taken)), RULES) == Send(Kind.POLL, "blind")
     assert next_call(replace(view, places=places(9, 7)), RULES) == Wait(NOW + 7)
+    first = task("first", 192, habit=BLIND)  # one in fifteen finds it finished
+    early = replace(view, running=[first], places=places(9, 7))
+    assert next_call(early, RULES) == Send(Kind.POLL, "first")
     slow = task("told", 244, 31, 73, habit=replace(HABIT, mean=math.log(60.0), spread=0.3))
     told = replace(view, running=[slow], places=places(9, 7))  # about as likely to be finished
     assert next_call(told, RULES) == Send(Kind.POLL, "told")
