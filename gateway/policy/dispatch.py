@@ -272,9 +272,9 @@ class _Polls:
         return min([video.finished + rules.window.period, *back])
 
     def _due(self, video: Running) -> float:
-        """The best moment; for a look that missed it, or that others would wait for, the best one
-        from now on at a price that has the toll in it. In whole seconds: for each price all is
-        worked out anew.
+        """The best moment; where nothing is told, no sooner than there is a place for its submit;
+        for a look that missed it, or that others would wait for, the best one from now on at a
+        price that has the toll in it. In whole seconds: for each price all is worked out anew.
         """
         view, polling = self._view, self._rules.polling
         best = self._best[video.job_id]
@@ -282,7 +282,7 @@ class _Polls:
             return best
         if self._wants_submit(video, best):
             told = video.habit.noise.tells
-            return best if told else max(best, min(self._next_pair, self._urgent(video)))
+            return best if told else min(self._next_pair, self._urgent(video))
         has_missed = self._soonest > best + polling.interval / 30
         toll = round(self._toll(video)) if Kind.POLL in self._rules.counts else 0
         if not has_missed and not toll:
