@@ -298,11 +298,11 @@ class _Polls:
     def _urgent(self, video: Running) -> float:
         """From when on its poll waits for no other place than its own."""
         latency = self._view.latency
-        return video.submitted - latency / 2 + video.belief(latency).moment(URGENT)
+        return video.begun(latency) + video.belief(latency).moment(URGENT)
 
     def _chance(self, video: Running, moment: float) -> float:
-        elapsed = moment + self._view.latency / 2 - video.submitted
-        return video.belief(self._view.latency).chance(elapsed)
+        latency = self._view.latency
+        return video.belief(latency).chance(moment - video.begun(latency))
 
     @cached_property
     def _next_pair(self) -> float:

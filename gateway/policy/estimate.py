@@ -164,7 +164,7 @@ def _seen(
     """
     latency, polling = view.latency, rules.polling
     belief = video.belief(latency)
-    found = 0.0 if held else belief.chance(asked + latency / 2 - video.submitted)
+    found = 0.0 if held else belief.chance(asked - video.begun(latency))
     late = max(usual.held - math.exp(video.habit.mean), latency / 2)
     again = asked if held else asked + polling.interval
 

@@ -59,6 +59,10 @@ class Running:
     looks: tuple[Look, ...]
     habit: Habit
 
+    def begun(self, latency: float) -> float:
+        """When a poll would have to begin to look at its moment 0: upstream looks half-way."""
+        return self.submitted - latency / 2
+
     def belief(self, latency: float) -> Belief:
         """What is known of how long it takes."""
         return believe(self.habit, self.looks, _blur(latency))
@@ -84,7 +88,7 @@ def when_to_poll(
     earliest = max(may_poll(video, rule), since)
     if video.polled is not None and video.polled < video.submitted:
         return earliest
-    begun = video.submitted - latency / 2  # a poll then would look at the moment 0
+    begun = video.begun(latency)
     elapsed = max(earliest - begun, 0.0)
     if elapsed > rule.max_wait:
         return earliest

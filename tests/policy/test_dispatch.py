@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Account, Kind, Look
-from gateway.policy.belief import SILENT
 from gateway.policy.dispatch import (
     LOOK_FOR_ROOM,
     Fetching,
@@ -24,10 +23,7 @@ from gateway.policy.polling import BLIND_PRICE, PRICE, may_poll, when_to_poll
 from gateway.policy.window import Place, WindowRule, opens_at
 
 from .videos import habits, looked
-from .views import HABIT, IDLE, NOW, RULES
-
-BLIND = replace(HABIT, noise=SILENT)
-"""Of videos whose progress tells nothing."""
+from .views import BLIND, HABIT, IDLE, NOW, RULES
 
 FULL = tuple(Place(NOW - 10, NOW - 10 + number) for number in range(10))
 """Ten calls within the last seconds: the window opens at NOW + 51."""

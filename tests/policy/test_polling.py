@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.job import Look
-from gateway.policy.belief import SILENT, Habit, Noise
+from gateway.policy.belief import Habit, Noise
 from gateway.policy.polling import (
     _LEAST_DELAY,
     PRICE,
@@ -21,10 +21,9 @@ from gateway.policy.polling import (
 )
 
 from .videos import habits, looked
+from .views import BLIND, HABIT
 
 RULE = PollingRule(interval=30.0, expected=240.0, max_wait=600.0, task_life=3600.0)
-HABIT = Habit(math.log(240.0), 0.15, Noise(0.0))
-BLIND = replace(HABIT, noise=SILENT)
 
 moments = st.floats(0.0, 10_000.0)
 latencies = st.floats(0.0, 5.0)
