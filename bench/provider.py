@@ -111,10 +111,11 @@ class Window:
         self._limits = limits
         self._counted: deque[float] = deque()
 
-    def has_room(self, now: float) -> bool:
+    def room(self, now: float) -> int:
+        """For how many calls."""
         while self._counted and now - self._counted[0] >= self._limits.period:
             self._counted.popleft()
-        return len(self._counted) < self._limits.requests
+        return max(self._limits.requests - len(self._counted), 0)
 
     def count(self, now: float) -> None:
         self._counted.append(now)
@@ -156,12 +157,12 @@ class Provider:
         await asyncio.sleep(seconds - arrives)
         visit.ended = self._now()
         if visit.status != 429 or self.limits.strict:
-            self.late_breaches += not self._ends.has_room(visit.ended)
+            self.late_breaches += not self._ends.room(visit.ended)
             self._ends.count(visit.ended)
         return visit.status, body
 
     def _answer(self, visit: Visit, now: float) -> tuple[int, dict[str, Any] | bytes]:
-        has_room = self._arrivals.has_room(now)
+        has_room = self._arrivals.room(now) > 0
         if has_room or self.limits.strict:
             self._arrivals.count(now)
         if not has_room:

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from bench import estimates, scale
+from bench import blind, estimates, scale
 from bench.figures import measure, too_close
 from bench.provider import LATENCY, NO_LATENCY, Limits, Provider, Task, Videos, Visit
 from bench.slots import Result, Run, line, missed, perform
@@ -243,6 +243,23 @@ def test_peers_make_videos(performed: Perform, who: str) -> None:
     assert (figures.refused == 0) is (who == "naive")
     assert (result.lost == 0) is (who == "naive")
     assert not missed(result)
+
+
+def test_polls_that_are_told_nothing_see_ends_half_an_interval_late() -> None:
+    wide = Limits(requests=1000)
+    busy, calls = blind.play(200, 1, wide, downloads=True)
+    assert busy == pytest.approx(240 / 255, abs=0.003)
+    assert blind.play(200, 1, wide, downloads=False) == (busy, calls)
+
+
+def test_a_blind_policy_keeps_to_its_window() -> None:
+    limits = Limits(requests=4)
+    busy, calls = blind.play(200, 1, limits, downloads=True)
+    videos = busy * limits.concurrent / 240  # a second
+    most = limits.requests / limits.period
+    assert videos * calls == pytest.approx(most, rel=0.02)
+    more, _ = blind.play(200, 1, limits, downloads=False)
+    assert more > busy + 0.01
 
 
 def test_the_large_ledger_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
