@@ -13,6 +13,7 @@ import socket
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -49,11 +50,59 @@ class Flow(FlowControl):
             super().resume_reading()
 
 
+class Parser(httptools.HttpRequestParser):
+    """httptools', which takes what follows the offer of an upgrade for another protocol. Here none
+    is taken up, so what follows is the request's body (RFC 9110, 7.8): a second one reads it.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+        self._second: httptools.HttpRequestParser | None = None
+
+    def ends_early(self) -> bool:
+        """Whether an end that it tells is not yet the request's."""
+        return self._second is None and self.should_upgrade()
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn's are bytes
+        if self._second is not None:
+            self._second.feed_data(data)
+            return
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            (read,) = offer.args
+            framing = {b"content-length", b"transfer-encoding"}
+            lines = [b"%b: %b" % each for each in self._connection.headers if each[0] in framing]
+            self._second = httptools.HttpRequestParser(_Body(self._connection))
+            self._second.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *lines, b"", b""]))
+            self._second.feed_data(data[read:])
+
+
+class _Body:
+    """What a second parser may tell of: the body of one request, and its end."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._ended = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self._ended:
+            self._connection.on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._connection.on_message_complete()
+
+
 class Connection(HttpToolsProtocol):
     """One connection. `limits`: how many there may be, and their deadlines."""
 
     def __init__(self, limits: Limits, **parts: Any) -> None:
         super().__init__(**parts)
+        self.parser: Parser = Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
         self._limits = limits
         self.timeout_keep_alive = limits.idle  # type: ignore[assignment]  # typed as whole seconds
         self._fruitless = 0
@@ -137,7 +186,7 @@ class Connection(HttpToolsProtocol):
             self.flow.held = True  # what is received by now is all that is kept
         else:
             self._answering = self.cycle
-        if self.parser.should_upgrade():  # the parser reads no further
+        if self.parser.should_upgrade():  # what follows the body is not read
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -146,6 +195,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.ends_early():
+            return
         self._fruitless = 0
         self._in_body = False
         if self._body_timer is not None:

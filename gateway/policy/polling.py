@@ -18,9 +18,9 @@ from gateway.job import Look
 from gateway.policy.belief import Belief, Habit, Noise, believe, precision
 from gateway.policy.window import later
 
-PRICE = 0.052
+PRICE = 0.051
 """What a look that finds a video unfinished costs beside its delay, in intervals of an idle slot:
-4.5 calls a video, of 240 s each (docs/performance.md).
+4.6 calls a video, of 240 s each (docs/performance.md).
 """
 
 BLIND_PRICE = 0.02

@@ -233,6 +233,35 @@ async def test_another_protocol_is_not_offered(served: Served, upgrade: str) -> 
     assert told == [(200, b'{"status":"ok"}')]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+async def test_the_body_of_a_request_that_offers_another_protocol_is_read(
+    served: Served, chunked: bool, piece: int
+) -> None:
+    """As Java's HttpClient sends each of its requests, and `curl --http2`."""
+    offer = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA"]
+    parts = b"c\r\n%b\r\n7\r\n%b\r\n0\r\n\r\n" % (BODY[:12], BODY[12:])
+    framing = "transfer-encoding: chunked" if chunked else f"content-length: {len(BODY)}"
+    asked = served.head("POST /v1/videos", JSON, *offer, framing) + (parts if chunked else BODY)
+    reader, writer = await served.connect()
+    for at in range(0, len(asked), piece):
+        writer.write(asked[at : at + piece])
+        await writer.drain()
+        await asyncio.sleep(0)
+    writer.write(served.head("GET /healthz") + b"not read any more")
+    async with asyncio.timeout(20):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert json.loads(body)["prompt"] == "a cat"
+    writer.close()
+
+
+async def test_the_body_of_an_upgrade_keeps_to_http(served: Served) -> None:
+    offer = ["Connection: Upgrade", "Upgrade: h2c", "transfer-encoding: chunked"]
+    told = await answers(served, served.head("POST /v1/videos", JSON, *offer) + b"no chunk\r\n")
+    assert [(status, code(body)) for status, body in told] == [(400, "invalid_http")]
+
+
 @pytest.mark.parametrize(
     "host",
     [
