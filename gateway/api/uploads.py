@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 from unicodedata import category
+from urllib.parse import parse_qsl
 
 import orjson
 from PIL import Image, UnidentifiedImageError
-from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from gateway.config import Requests
@@ -57,6 +57,8 @@ _CONTROL = {"Cc", "Cs"}
 """Unicode categories that no text needs: control characters and halves of surrogate pairs. What
 joins emoji or letters, or is newer than this Python's tables, is a text as any other.
 """
+
+NO_UTF_8 = "must be text in UTF-8"
 
 _CHARSETS = {"", "utf-8", "utf8", "us-ascii", "ascii"}
 
@@ -130,8 +132,7 @@ class Uploads:
         if kind == "application/x-www-form-urlencoded":
             with await _spooled(request) as spool:
                 async with self._bodies if spool.tell() > MOST_TEXT else nullcontext():
-                    form = await _parse_fields(_whole(spool), request, self._allowed)
-                    return _from_form(form, self._allowed)
+                    return _from_form(_parse_fields(_whole(spool)), self._allowed)
         message = "Send multipart/form-data or application/json."
         raise RequestError(415, message, code="unsupported_media_type", param="content-type")
 
@@ -151,9 +152,25 @@ def _kind(request: Request) -> str:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, but a `data:` URL in a field is spooled to a file as an upload is."""
+    """Starlette's, but a `data:` URL in a field is spooled to a file as an upload is, text that is
+    no UTF-8 is refused and not guessed at, and so is a form that breaks off.
+    """
 
     spool_max_size = SPOOL
+
+    def __init__(self, request: Request) -> None:
+        stream = self._until_its_end(request.stream())
+        super().__init__(
+            request.headers, stream, max_files=1, max_fields=20, max_part_size=MOST_TEXT
+        )
+        self._ended = False
+
+    async def _until_its_end(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:
+            message = "The form breaks off: its last boundary is missing."
+            raise RequestError(400, message, code="invalid_form", param=self.field)
 
     @property
     def field(self) -> str | None:
@@ -165,15 +182,26 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         part = self._current_part
         if part.field_name == IMAGE_URL and part.file is None:
-            spool = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by read_wanted
+            spool = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by `read`
             self._files_to_close_on_error.append(spool)
             part.file = UploadFile(cast("BinaryIO", spool), size=0)
 
+    def on_part_end(self) -> None:
+        part = self._current_part
+        if part.file is not None:
+            super().on_part_end()
+            return
+        try:
+            self.items.append((part.field_name, part.data.decode()))
+        except UnicodeDecodeError:
+            raise _bad(self.field or "A field", NO_UTF_8) from None
+
+    def on_end(self) -> None:
+        self._ended = True
+
 
 async def _parse(request: Request, allowed: Requests) -> FormData:
-    parser = _Parser(
-        request.headers, request.stream(), max_files=1, max_fields=20, max_part_size=MOST_TEXT
-    )
+    parser = _Parser(request)
     try:
         return await parser.parse()
     except MultiPartException as error:
@@ -233,21 +261,18 @@ def _whole(spool: SpooledTemporaryFile[bytes]) -> bytearray:
     return body
 
 
-async def _parse_fields(body: bytearray, request: Request, allowed: Requests) -> FormData:
+def _parse_fields(body: bytearray) -> FormData:
     """An urlencoded form."""
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        for at in range(0, len(body), SPOOL):
-            yield bytes(body[at : at + SPOOL])
-
-    most = most_body(allowed)
     try:
-        return await FormParser(
-            request.headers, pieces(), max_fields=20, max_part_size=most
-        ).parse()
-    except (MultiPartException, FormParserError) as error:
-        message = getattr(error, "message", "The body is not a form.")
-        raise RequestError(400, message, code="invalid_form") from error
+        text = body.decode()
+        body.clear()  # what an image takes in memory must not be held twice
+        return FormData(
+            [*parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=20)]
+        )
+    except UnicodeDecodeError:
+        raise RequestError(400, f"The form {NO_UTF_8}.", code="invalid_form") from None
+    except ValueError:
+        raise RequestError(400, "The form has too many fields.", code="invalid_form") from None
 
 
 def _from_json(body: bytearray, allowed: Requests) -> tuple[Wanted, BinaryIO | None]:
@@ -285,7 +310,7 @@ def _from_url(url: str, allowed: Requests) -> BinaryIO:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise _bad(IMAGE, "is not valid base64 after `data:...;base64,`") from None
-    file = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by read_wanted
+    file = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by `read`
     file.write(data)
     return cast("BinaryIO", file)
 
@@ -305,7 +330,7 @@ def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
     _check_names(values)
     if IMAGE in values or FILE_ID in values:
         raise _not_taken()
-    prompt = values.get("prompt") or ""
+    prompt = values.get("prompt", "")
     if not isinstance(prompt, str):
         raise _bad("prompt", "must be a text")
     if not prompt.strip():

@@ -85,6 +85,37 @@ class TestKinds:
         answer = await caller.http.post("/v1/videos", content=body, headers=kind)
         assert error_of(answer, 400)
 
+    @pytest.mark.parametrize("cut", [len(b"--\r\n"), len(b"--x--\r\n"), len(b"15\r\n--x--\r\n")])
+    async def test_a_form_that_breaks_off_is_no_shorter_form(
+        self, caller: Caller, cut: int
+    ) -> None:
+        parts = form("prompt", "a")[: -len(b"--x--\r\n")] + form("seconds", "15")
+        kind = {"content-type": "multipart/form-data; boundary=x"}
+        whole = await caller.http.post("/v1/videos", content=parts, headers=kind)
+        assert whole.json()["seconds"] == "15"
+        answer = await caller.http.post("/v1/videos", content=parts[:-cut], headers=kind)
+        assert error_of(answer, 400)["code"] == "invalid_form"
+
+    @pytest.mark.parametrize("charset", ["", "; charset=us-ascii"])
+    async def test_text_is_utf_8(self, caller: Caller, charset: str) -> None:
+        kind = {"content-type": f"multipart/form-data; boundary=x{charset}"}
+        body = form("prompt", "雪の猫")
+        answer = await caller.http.post("/v1/videos", content=body, headers=kind)
+        assert answer.json()["prompt"] == "雪の猫"
+        body = body.replace("雪の猫".encode(), "我书".encode("gbk"))
+        answer = await caller.http.post("/v1/videos", content=body, headers=kind)
+        assert error_of(answer, 400)["param"] == "prompt"
+        assert "UTF-8" in answer.json()["error"]["message"]
+
+    async def test_urlencoded_text_is_utf_8(self, caller: Caller) -> None:
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        for body in ("prompt=雪+の猫".encode(), b"prompt=%E9%9B%AA+%E3%81%AE%E7%8C%AB"):
+            answer = await caller.http.post("/v1/videos", content=body, headers=kind)
+            assert answer.json()["prompt"] == "雪 の猫"
+        for body in ("prompt=我书".encode("gbk"), b"prompt=%CE%D2"):
+            answer = await caller.http.post("/v1/videos", content=body, headers=kind)
+            assert "UTF-8" in error_of(answer, 400)["message"]
+
 
 class TestJson:
     async def post(self, caller: Caller, body: bytes) -> dict:
@@ -104,6 +135,11 @@ class TestJson:
     async def test_what_json_has_not(self, caller: Caller, value: str) -> None:
         body = b'{"prompt": "a", "x": %b}' % value.encode()
         assert (await self.post(caller, body))["code"] in ("invalid_json", "invalid_value")
+
+    @pytest.mark.parametrize("prompt", ["0", "false", "[]", "{}"])
+    async def test_a_prompt_that_is_no_text(self, caller: Caller, prompt: str) -> None:
+        told = await self.post(caller, b'{"prompt": %b}' % prompt.encode())
+        assert told["message"] == "prompt must be a text."
 
     async def test_the_last_of_two_counts(self, caller: Caller) -> None:
         kind = {"content-type": "application/json"}
