@@ -210,7 +210,7 @@ class Account:
     failures: int = 0
     """Calls in a row that upstream did not serve."""
     refusals: int = 0
-    """Submits in a row that were denied for the key's sake."""
+    """Submits in a row that were denied for the key's sake, or whose outcome is unknown."""
     doubt: str | None = None
     """Why no submit goes out until a GET has been answered sanely; None: submits may go."""
     trouble: str | None = None

@@ -2,6 +2,7 @@
 for all who ask.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from gateway.clock import Clock
@@ -49,8 +50,9 @@ class Estimates:
         self._stale = True
         self._made = 0.0
         self._forecasts: dict[str, Forecast] = {}
-        self._lines: dict[str, tuple[Line, Collection[str]]] = {}
-        """By model: in front of the accounts that serve it; and the models whose jobs stand in it.
+        self._lines: dict[str, list[tuple[Line, Collection[str]]]] = {}
+        """By model: those that its jobs stand in, and the models whose jobs stand there: see
+        `_lines_of`.
         """
         self._latency = 0.0
 
@@ -60,10 +62,11 @@ class Estimates:
 
     def position(self, job: Job) -> int:
         """A queued job's place in line, 1 for the next: among the jobs that wait for the accounts
-        that it waits for, those that are paused left out.
+        that will probably take it first, those left out that take none now.
         """
         self._look(self._clock.now())
-        return self._position(job)
+        position, _ = self._place(job)
+        return position
 
     def shown(self, job: Job) -> int | None:
         """Whole seconds for callers, 1 at least; None: it is over, or nobody can tell."""
@@ -80,8 +83,7 @@ class Estimates:
         match job.state:
             case State.QUEUED:
                 self._look(now)
-                line, _ = self._line(job.model)
-                sent = line.sent(self._position(job))
+                _, sent = self._place(job)
                 if sent is None:
                     return None
                 return self._here(job, max(sent, job.retry) + self._latency / 2)
@@ -134,15 +136,48 @@ class Estimates:
         names = [job.account] if job.account else self._serving.get(job.model, ())
         return next((self._rules[name].polling.expected for name in names), 0.0)
 
-    def _position(self, job: Job) -> int:
-        _, models = self._line(job.model)
-        return self._live.line.position(job, models)
+    def _place(self, job: Job) -> tuple[int, float | None]:
+        """Its place in the line that will send it first, and when it will be sent; None: nobody
+        can tell. No sooner than if those of its own model alone stood before it.
+        """
+        places = []
+        for among, models in self._lines_of(job.model):
+            position = self._live.line.position(job, models)
+            sent = among.sent(position)
+            places.append((math.inf if sent is None else sent, position))
+        (least, _), *lines = places
+        sent, position = min(lines)
+        return position, None if sent == math.inf else max(sent, least)
 
-    def _line(self, model: str) -> tuple[Line, Collection[str]]:
+    def _lines_of(self, model: str) -> list[tuple[Line, Collection[str]]]:
+        """The lines that a job of this model stands in: in front of all accounts that serve it,
+        with jobs of that model alone, and then with all jobs that wait for them; in front of those
+        with the same models each; and of all that may take a job that is before it.
+
+        Accounts take jobs from each other's lines. What one line says is too much where others
+        take some of the jobs in it, so the least counts.
+        """
         if model not in self._lines:
-            serving = self._serving.get(model, [])
-            books = self._live.books
-            going = [name for name in serving if not books[name].account.paused] or serving
-            models = {model}.union(*(self._models[name] for name in going))
-            self._lines[model] = line([self._forecasts[name] for name in going]), models
+            serving = self._going(self._serving.get(model, []))
+            alike: dict[frozenset[str], list[str]] = {}
+            for name in serving:
+                alike.setdefault(frozenset(self._models[name]), []).append(name)
+            wanted = {model}.union(*alike)
+            near = {name for each in wanted for name in self._serving.get(each, ())}
+            groups: list[tuple[Sequence[str], Collection[str]]]
+            groups = [(serving, {model}), (serving, wanted)]
+            if len(alike) > 1:
+                groups += [(names, models) for models, names in alike.items()]
+            if len(near) > len(serving):
+                groups.append((self._going([*near]), wanted))
+            self._lines[model] = [
+                (line([self._forecasts[name] for name in names]), models)
+                for names, models in groups
+            ]
         return self._lines[model]
+
+    def _going(self, names: Sequence[str]) -> Sequence[str]:
+        """Those that take jobs now; if there are none, those that are not paused; or else all."""
+        going = [name for name in names if self._forecasts[name].freed]
+        books = self._live.books
+        return going or [name for name in names if not books[name].account.paused] or names

@@ -66,9 +66,12 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """When those who wait are sent, by all accounts together."""
+    """When those who wait are sent, by all accounts together: by each of `freed` so many fifths of
+    a video as `counts` says, and then one video each `pace` seconds.
+    """
 
     freed: Sequence[float]
+    counts: Sequence[float]
     pace: float
 
     def sent(self, position: int) -> float | None:
@@ -77,20 +80,38 @@ class Line:
         """
         if not self.freed:
             return None
-        index = (position - 0.5) * len(SHARES)  # as many have come free as not, on average
-        beyond = index - (len(self.freed) - 1)
-        if beyond > 0:
-            return self.freed[-1] + beyond / len(SHARES) * self.pace
-        low = int(index)
-        high = min(low + 1, len(self.freed) - 1)
-        return self.freed[low] + (self.freed[high] - self.freed[low]) * (index - low)
+        count = (position - 0.5) * len(SHARES)  # as many have come free as not, on average
+        after = bisect_right(self.counts, count)
+        if after == len(self.counts):
+            return self.freed[-1] + (count - self.counts[-1]) / len(SHARES) * self.pace
+        if after == 0:
+            return self.freed[0]
+        (least, most), (low, high) = (
+            self.counts[after - 1 : after + 1],
+            self.freed[after - 1 : after + 1],
+        )
+        return low + (high - low) * (count - least) / (most - least)
 
 
 def line(forecasts: Sequence[Forecast]) -> Line:
-    """One line in front of several accounts."""
+    """One line in front of several accounts. Each goes on at its pace when all of its `freed` are
+    over, whatever the others have yet to come.
+    """
+    ends = sorted((each.freed[-1], len(SHARES) / each.pace) for each in forecasts if each.freed)
     freed = sorted(chain.from_iterable(each.freed for each in forecasts))
-    rate = math.fsum(1 / each.pace for each in forecasts)
-    return Line(freed, 1 / rate if rate else math.inf)
+    counts: list[float] = []
+    more = rate = since = 0.0
+    left = 0
+    for number, moment in enumerate(freed):
+        while ends[left][0] < moment:
+            more += rate * (ends[left][0] - since)
+            since, rate = ends[left][0], rate + ends[left][1]
+            left += 1
+        more += rate * (moment - since)
+        since = moment
+        counts.append(number + more)
+    rate += math.fsum(each for _, each in ends[left:])
+    return Line(freed, counts, len(SHARES) / rate if rate else math.inf)
 
 
 def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:

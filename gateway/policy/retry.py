@@ -48,11 +48,15 @@ def _learn(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: f
                 "upstream answered 429: somebody else uses this key, or the limits are set too high"
             )
             return replace(account, opens=max(account.opens, now + wait), trouble=trouble)
+        case Verdict.DENIED if kind is Kind.DOWNLOAD:
+            return _withheld(account, outcome)
         case Verdict.DENIED:
             return _denied(account, kind, outcome, now, jitter)
         case Verdict.EXHAUSTED:
             return _exhausted(account, outcome, now)
-        case Verdict.UNSENT | Verdict.CUT_OFF | Verdict.UNAVAILABLE | Verdict.UNKNOWN:
+        case Verdict.UNKNOWN:
+            return _unknown(account, outcome, now, jitter)
+        case Verdict.UNSENT | Verdict.CUT_OFF | Verdict.UNAVAILABLE:
             return _unserved(account, outcome, now, jitter)
         case Verdict.INTERRUPTED:
             return account
@@ -77,6 +81,14 @@ def _denied(account: Account, kind: Kind, outcome: Outcome, now: float, jitter: 
     return replace(account, failures=failures, opens=now + _pause(failures, jitter))
 
 
+def _withheld(account: Account, outcome: Outcome) -> Account:
+    """A denied download. It may tell of the key or of that content alone, for ever: the next GET
+    shows, and no other call waits for it.
+    """
+    why = f"upstream denies a content: {outcome.message or 'no reason given'}"
+    return replace(account, doubt=account.doubt or why, trouble=account.trouble or why)
+
+
 def _exhausted(account: Account, outcome: Outcome, now: float) -> Account:
     """A task failed for quota or balance: as a denied submit, with the longest pause at once, for
     each try makes tasks of jobs that may come back a few times only.
@@ -91,16 +103,25 @@ def _pause(denials: int, jitter: float) -> float:
     return min(30 * backoff(denials, jitter), LONGEST_BACKOFF)
 
 
+def _unknown(account: Account, outcome: Outcome, now: float, jitter: float) -> Account:
+    """A submit of which nobody knows what became: each costs a job. The first makes the account
+    doubtful; where others follow though GETs are sane, submits pause as if they had been denied.
+    """
+    refusals = account.refusals + 1
+    submits = account.submits
+    if refusals > 1:
+        submits = max(submits, now + _pause(refusals - 1, jitter))
+    after = _unserved(account, outcome, now, jitter)
+    doubt = "a submit has an unknown outcome: upstream must first answer a GET sanely"
+    return replace(after, refusals=refusals, submits=submits, doubt=doubt)
+
+
 def _unserved(account: Account, outcome: Outcome, now: float, jitter: float) -> Account:
     why = f"upstream does not serve: {outcome.message or outcome.verdict}"
-    doubt = account.doubt
-    if outcome.verdict is Verdict.UNKNOWN:
-        doubt = "a submit has an unknown outcome: upstream must first answer a GET sanely"
     if now < account.opens:  # calls that failed together are one failure
-        return replace(account, doubt=doubt, trouble=why)
+        return replace(account, trouble=why)
     failures = account.failures + 1
-    opens = now + backoff(failures, jitter)
-    return replace(account, failures=failures, opens=opens, doubt=doubt, trouble=why)
+    return replace(account, failures=failures, opens=now + backoff(failures, jitter), trouble=why)
 
 
 def _served(account: Account, outcome: Outcome) -> Account:

@@ -16,6 +16,7 @@ from gateway.sandbox.record import submits_by_prompt
 
 from .test_odd_upstreams import Provider
 
+SLOW = {"expected": 1000.0, "max_wait": 2000.0}
 BOTH = {"models": ["sora-2", "sora-2-pro"]}
 
 
@@ -161,22 +162,55 @@ async def test_an_account_with_tasks_may_not_leave_and_may_once_they_are_done(
     assert [each["name"] for each in told] == ["b"]
 
 
-async def test_who_waits_for_a_paused_account_is_before_nobody_else(
+async def test_a_place_is_that_in_the_line_that_moves_first(
     make_gateway: MakeGateway, make_caller: MakeCaller
 ) -> None:
+    """Whoever takes nothing now is waited for by nobody, and makes no line longer."""
     accounts = {
         "a": {"models": ["sora-2", "sora-2-pro"]},
         "b": {"models": ["sora-2"]},
     }
-    house = await make_gateway("http://upstream.invalid", accounts=accounts, requests=BOTH)
+    house = await make_gateway(
+        "http://upstream.invalid", accounts=accounts, requests=BOTH, polling=SLOW
+    )
     house.gateway.stop_calls()
     caller = make_caller(house)
-    for number in range(4):
+    for number in range(40):
         await caller.create(f"for a {number}", model="sora-2-pro")
     video = await caller.create("for either")
-    positions = []
-    for paused in (False, True):
-        pause(house, "a", paused)
+    told = []
+    for paused in ((), ("b",), ("a",), ("a", "b")):
+        for name in accounts:
+            pause(house, name, name in paused)
         house.ledger.catch_up()
-        positions.append((await caller.video(video))["queue_position"])
-    assert positions == [5, 1]
+        shown = await caller.video(video)
+        told.append((shown["queue_position"], shown["estimated_seconds"]))
+    by_either, by_a, by_b, by_none = told
+    assert by_either == by_b
+    assert by_b[0] == 1
+    assert by_a[0] == 41
+    assert by_a[1] > 5 * by_b[1]
+    assert by_none == (1, None)
+
+
+async def test_others_take_jobs_that_are_before_one(
+    make_gateway: MakeGateway, make_caller: MakeCaller
+) -> None:
+    """One small account takes everything, a large one what stands before the last job."""
+    accounts = {
+        "small": {"models": ["sora-2", "sora-2-pro"], "concurrent": 1},
+        "large": {"models": ["sora-2"], "concurrent": 10, "requests": 100},
+    }
+    house = await make_gateway(
+        "http://upstream.invalid", accounts=accounts, requests=BOTH, polling=SLOW
+    )
+    house.gateway.stop_calls()
+    caller = make_caller(house)
+    for number in range(40):
+        await caller.create(f"for both {number}")
+    video = await caller.create("for the small one", model="sora-2-pro")
+    told = (await caller.video(video))["estimated_seconds"]
+    pause(house, "large", paused=True)
+    house.ledger.catch_up()
+    alone = (await caller.video(video))["estimated_seconds"]
+    assert alone > 5 * told

@@ -257,3 +257,49 @@ class TestRecovery:
             assert house.job(denied).state == "running"
             assert sum(request.method == "POST" for request in server.seen) == 3
             await house.stop()
+
+    async def test_a_content_that_stays_denied_holds_nothing_else_back(
+        self, make_gateway, make_caller
+    ) -> None:
+        provider = Provider()
+
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            if request.path.endswith("task_1/content"):
+                writer.write(DENIED)
+            else:
+                await provider(request, writer)
+
+        async with serving(answer) as server:
+            house = await make_gateway(server.url)
+            caller = make_caller(house)
+            denied = await caller.create("denied for ever")
+            await until(lambda: house.job(denied).misses)
+            assert house.account.opens <= house.gateway.clock.now()
+            for number in range(3):
+                await caller.finished(await caller.create(f"another one {number}"))
+            assert house.job(denied).state == "fetching"
+            assert (house.account.doubt, house.account.trouble) == (None, None)
+            await house.stop()
+
+    async def test_submits_that_stay_unknown_cost_few_jobs(self, make_gateway, make_caller) -> None:
+        posts = 0
+
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            nonlocal posts
+            if request.method == "POST":
+                posts += 1
+                writer.write(http(502, b"<html>bad gateway</html>"))
+            else:
+                writer.write(MISSING)
+
+        async with serving(answer) as server:
+            house = await make_gateway(server.url)
+            caller = make_caller(house)
+            jobs = [await caller.create(f"video {number}") for number in range(6)]
+            await until(lambda: house.account.refusals == 2)
+            assert house.account.submits > house.gateway.clock.now() + 20.0
+            assert house.account.trouble
+            states = [house.job(job).state for job in jobs]
+            assert states == ["failed"] * 2 + ["queued"] * 4
+            assert posts == 2
+            await house.stop()

@@ -188,7 +188,19 @@ def test_two_accounts_are_twice_as_fast() -> None:
 
 def test_nothing_is_told_of_an_empty_line() -> None:
     assert line([]).sent(1) is None
-    assert line([Forecast()]) == Line([], math.inf)
+    assert line([Forecast()]) == Line([], [], math.inf)
+
+
+@given(st.integers(1, 300), st.floats(0.0, 4000.0))
+def test_another_account_only_helps(position: int, opens: float) -> None:
+    fast = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL)
+    slow = forecast(replace(IDLE, account=Account("b", submits=NOW + opens)), RULES, USUAL)
+    alone, both = line([fast]).sent(position), line([slow, fast]).sent(position)
+    assert alone is not None
+    assert both is not None
+    assert NOW <= both <= alone + 1e-6
+    if alone < NOW + opens:  # nor may one that is closed be waited for
+        assert both == pytest.approx(alone, abs=line([fast]).pace)
 
 
 def test_a_download_takes_the_median_of_those_that_took_longer_yet() -> None:

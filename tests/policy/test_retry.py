@@ -157,7 +157,7 @@ def test_calls_that_failed_together_are_one_failure(verdict: Verdict) -> None:
     assert (again.opens, again.failures) == (once.opens, once.failures)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [Kind.SUBMIT, Kind.POLL])
 def test_calls_that_were_denied_together_are_one_denial(kind: Kind) -> None:
     once = react(WELL, kind, Outcome(Verdict.DENIED), NOW, 0.0)
     again = react(once, kind, Outcome(Verdict.DENIED), NOW + 0.5, 0.0)
@@ -189,11 +189,37 @@ def test_a_denied_submit_leaves_polls_and_downloads_going() -> None:
     assert after.doubt == after.trouble == "upstream denies this key: no balance"
 
 
-@pytest.mark.parametrize("kind", [Kind.POLL, Kind.DOWNLOAD])
-def test_a_denied_get_pauses_the_whole_account(kind: Kind) -> None:
-    after = react(WELL, kind, Outcome(Verdict.DENIED), NOW, 0.0)
+def test_a_denied_poll_pauses_the_whole_account() -> None:
+    after = react(WELL, Kind.POLL, Outcome(Verdict.DENIED), NOW, 0.0)
     assert after.opens == NOW + 30
     assert after.doubt is not None
+
+
+def test_a_denied_download_asks_for_a_poll_and_closes_nothing() -> None:
+    """It may tell of that content alone, which may stay denied for ever."""
+    withheld = Outcome(Verdict.DENIED, "moderation")
+    after = react(WELL, Kind.DOWNLOAD, withheld, NOW, 0.0)
+    assert (after.opens, after.submits, after.failures, after.refusals) == (0.0, 0.0, 0, 0)
+    assert after.doubt == after.trouble == "upstream denies a content: moderation"
+    polled = react(after, Kind.POLL, Outcome(Verdict.OBSERVED), NOW, 0.0)
+    assert (polled.doubt, polled.trouble) == (None, None)
+    denied = react(WELL, Kind.SUBMIT, Outcome(Verdict.DENIED, "no balance"), NOW, 0.0)
+    assert react(denied, Kind.DOWNLOAD, withheld, NOW, 0.0) == denied
+
+
+def test_unknown_submits_in_a_row_pause_ever_longer_though_polls_are_sane() -> None:
+    account, now, waits = WELL, NOW, []
+    for _ in range(6):
+        account = react(account, Kind.SUBMIT, Outcome(Verdict.UNKNOWN, "502"), now, 0.0)
+        now = max(now, account.opens)
+        account = react(account, Kind.POLL, Outcome(Verdict.OBSERVED), now, 0.0)
+        assert account.doubt is None
+        assert account.trouble == "upstream does not serve: 502"
+        waits.append(max(account.submits - now, 0.0))
+        now = max(now, account.submits)
+    assert waits == [0, 29, 59, 119, 239, 299]  # opens after a second
+    account = react(account, Kind.SUBMIT, Outcome(Verdict.ACCEPTED), now, 0.0)
+    assert (account.trouble, account.refusals) == (None, 0)
 
 
 def test_denials_pause_ever_longer_and_at_most_for_the_longest() -> None:
