@@ -45,20 +45,20 @@ def begin_boot(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> tu
 
 
 def _add_accounts(conn: Connection, boot: Boot, windows: Mapping[str, float]) -> None:
-    """Write down the accounts that are new to the ledger. One waits for its window first, where
-    another that has left the settings made calls lately: it may be the same key under a new name.
+    """Write down the accounts that are new to the ledger. Where one that has left the settings made
+    calls lately, all wait for their windows first: any may have got its key.
     """
-    new = windows.keys() - set(conn.execute(select(accounts.c.name)).scalars())
-    if not new:
-        return
+    known = set(conn.execute(select(accounts.c.name)).scalars())
     now = moment(conn, boot)
-    for name in new:
-        waited = now + windows[name]
-        gone = calls.c.account.not_in(windows) & calls.c.touched
-        lately = calls.c.ended.is_(None) | (calls.c.ended > now - windows[name])
-        renamed = conn.execute(select(calls.c.id).where(gone, lately).limit(1)).first()
-        account = Account(name) if renamed is None else Account(name, waited, not_before=waited)
-        conn.execute(insert(accounts).values(asdict(account)))
+    gone = calls.c.account.not_in(windows) & calls.c.touched
+    latest = conn.execute(select(func.max(func.coalesce(calls.c.ended, now))).where(gone)).scalar()
+    for name, window in windows.items():
+        if name not in known:
+            conn.execute(insert(accounts).values(asdict(Account(name))))
+        if latest is not None and latest > now - window:
+            opens = func.max(accounts.c.opens, now + window)
+            values = {"opens": opens, "not_before": now + window}
+            conn.execute(update(accounts).where(accounts.c.name == name).values(values))
 
 
 @transition

@@ -214,6 +214,22 @@ async def test_an_account_under_a_new_name_waits_where_the_old_one_made_calls_la
     assert beside.live.books["more"].account.opens == 0.0
 
 
+async def test_a_known_account_waits_where_another_left_that_made_calls_lately(
+    open_ledger: MakeLedger,
+) -> None:
+    """It may have been given its key."""
+    windows = {**WINDOWS, "other": 61.0}
+    ledger = await open_ledger(windows=windows)
+    await call_that_ended(ledger, WALL)
+    await ledger.close()
+    both = await open_ledger(LATER, windows)
+    assert both.live.books["other"].account.opens == 0.0
+    await both.close()
+    again = await open_ledger(LATER, {"other": 61.0})
+    account = again.live.books["other"].account
+    assert account.opens == account.not_before == WALL + 30 + 61
+
+
 async def test_jobs_accepted_before_lie_in_the_past_of_the_timeline(
     open_ledger: MakeLedger,
 ) -> None:
