@@ -29,7 +29,11 @@ class Server(_Section):
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0: any free one")
     public_url: Url = Field("", description="how callers reach it; empty: taken from the request")
     trusted_proxies: list[str] = Field([], description="addresses whose X-Forwarded-* are believed")
-    data_dir: Path = Field(Path("data"), description="folder of the ledger and the videos")
+    data_dir: Path = Field(
+        Path("data"),
+        description="folder of the ledger and the videos; a relative one is relative to the folder "
+        "that the command runs in, not to the file's",
+    )
     metrics_port: int = Field(
         0, ge=0, le=65535, description="a port for /metrics alone; 0: it is on the one for callers"
     )

@@ -9,12 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.options import CONFIG, Config, no_account
+from gateway.cli.options import CONFIG, Config, load_beside, no_account
 from gateway.clock import read_boot
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import pause_account
 from gateway.ledger.report import AccountReport, report_accounts
-from gateway.load import load_settings
 from gateway.policy.dispatch import why_no_submit
 
 app = typer.Typer(help="The upstream's accounts.", no_args_is_help=True)
@@ -28,7 +27,7 @@ def list_(config: Config = CONFIG) -> None:
     counts = ("running", "to fetch again", "unknown")
     heads = ("account", "paused", *counts, "opens in", "submits in", "trouble", "submits wait for")
     table = Table(*heads, box=None)
-    settings = load_settings(config)
+    settings = load_beside(config)
     reports = report_accounts(settings.server.data_dir, read_boot())
     concurrent = {account.name: account.concurrent for account in settings.accounts}
     for report in reports:
@@ -53,7 +52,7 @@ def resume(name: Name, config: Config = CONFIG) -> None:
 
 
 def _set(name: str, config: Config, *, paused: bool) -> None:
-    settings = load_settings(config)
+    settings = load_beside(config)
     if name not in (account.name for account in settings.accounts):
         raise no_account(name, settings)
     commit_beside(settings.server.data_dir, pause_account(name, paused), read_boot().wall)

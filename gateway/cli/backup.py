@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import CONFIG, Config
+from gateway.cli.options import CONFIG, Config, load_beside
 from gateway.content.copy import copy_content
 from gateway.errors import StartError
 from gateway.ledger.database import copy_ledger
-from gateway.load import load_settings
 
 
 def backup(
@@ -18,7 +17,7 @@ def backup(
     config: Config = CONFIG,
 ) -> None:
     """Copy the data folder. Every job acknowledged and video completed before is in the copy."""
-    data = load_settings(config).server.data_dir
+    data = load_beside(config).server.data_dir
     try:
         target.mkdir(parents=True)
         try:

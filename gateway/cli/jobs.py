@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.options import CONFIG, Config, no_account
+from gateway.cli.options import CONFIG, Config, load_beside, no_account
 from gateway.clock import read_boot
 from gateway.config import Settings
 from gateway.errors import SettingsError
@@ -20,7 +20,6 @@ from gateway.ledger.ledger import commit_beside
 from gateway.ledger.operator import adopt as adopt_task
 from gateway.ledger.operator import resubmit as resubmit_job
 from gateway.ledger.report import JobReport, list_jobs, report_job
-from gateway.load import load_settings
 
 app = typer.Typer(help="Videos, whoever's they are.", no_args_is_help=True)
 
@@ -42,7 +41,7 @@ def list_(
 ) -> None:
     """List videos, the newest first."""
     table = Table("id", "caller", "state", "created", "account", "upstream id", "error", box=None)
-    for job, name in list_jobs(load_settings(config).server.data_dir, caller, state, limit):
+    for job, name in list_jobs(load_beside(config).server.data_dir, caller, state, limit):
         created, account = _time(job.created_at), job.account or ""
         stands = f"{job.state}, deleted" if job.deleted_at is not None else job.state
         row = (job.id, name, stands, created, account, job.upstream_id, job.error_code)
@@ -57,7 +56,7 @@ def show(
     config: Config = CONFIG,
 ) -> None:
     """Show all that is known of a video: its fields, its calls upstream, what happened."""
-    report = report_job(load_settings(config).server.data_dir, id_)
+    report = report_job(load_beside(config).server.data_dir, id_)
     if report is None:
         raise SettingsError(f"there is no video {id_}")
     for line in _lines(report, with_prompt=prompt):
@@ -77,7 +76,7 @@ def adopt(
     config: Config = CONFIG,
 ) -> None:
     """Make a task that the upstream works on, or has done, a video of a caller. Prints its id."""
-    settings = load_settings(config)
+    settings = load_beside(config)
     if not 0 < len(upstream_id) <= LONGEST_ID or not upstream_id.isprintable():
         raise SettingsError(f"UPSTREAM_ID must be 1 to {LONGEST_ID} printable characters")
     allowed = settings.requests
@@ -109,7 +108,7 @@ def resubmit(
     If the first submit was accepted after all, both are billed.
     """
     boot, job_id = read_boot(), _new_id()
-    settings = load_settings(config)
+    settings = load_beside(config)
     change = resubmit_job(job_id, id_, boot, settings.requests.models)
     commit_beside(settings.server.data_dir, change, boot.wall)
     print(job_id)

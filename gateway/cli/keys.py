@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.options import CONFIG, Config
+from gateway.cli.options import CONFIG, Config, load_beside
 from gateway.errors import SettingsError
 from gateway.keys import digest, new_key
 from gateway.ledger.callers import add_key, revoke_keys
@@ -45,7 +45,7 @@ def create(
 def list_(config: Config = CONFIG) -> None:
     """List the keys: whose, since when, revoked or not. A key itself is kept nowhere."""
     table = Table("id", "caller", "created", "revoked", box=None)
-    for key in all_keys(load_settings(config).server.data_dir):
+    for key in all_keys(load_beside(config).server.data_dir):
         table.add_row(key.id, key.caller.name, _day(key.created_at), _day(key.revoked_at))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -58,7 +58,7 @@ def revoke(
     config: Config = CONFIG,
 ) -> None:
     """Revoke keys. Jobs accepted with them finish; nothing can be read with them."""
-    folder = load_settings(config).server.data_dir
+    folder = load_beside(config).server.data_dir
     change = commit_beside(folder, revoke_keys(name_or_id, time.time()), time.time())
     if not change.keys:
         raise SettingsError(f"there is no key to revoke under {name_or_id!r}")

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import CONFIG, Config
+from gateway.cli.options import CONFIG, Config, load_beside
 from gateway.ledger.ledger import commit_beside
 from gateway.ledger.transitions import purge as purge_jobs
-from gateway.load import load_settings
 
 
 def purge(
@@ -21,7 +20,7 @@ def purge(
 
     What is under way upstream goes on there, since it is paid for; nobody will see it.
     """
-    folder = load_settings(config).server.data_dir
+    folder = load_beside(config).server.data_dir
     change = commit_beside(folder, purge_jobs(caller, time.time()), time.time())
     number = len(change.jobs)
     print(f"purged {number} video{'' if number == 1 else 's'} of {caller}")

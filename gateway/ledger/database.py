@@ -46,6 +46,19 @@ def open_database(folder: Path) -> Engine:
     return engine
 
 
+def refuse_without_ledger(folder: Path) -> None:
+    """Raise StartError where `folder` has no ledger: to open one there would begin it."""
+    try:
+        (folder / FILE).stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        where = f"there is no ledger in {folder.absolute()}: `serve` and `keys create` begin one"
+        if not folder.is_absolute():
+            where += "; a relative data_dir is relative to the folder that the command runs in"
+        raise StartError(where) from error
+    except OSError as error:
+        raise StartError(f"the data folder {folder} can't be used: {error.strerror}") from error
+
+
 def open_for_reading(folder: Path) -> sqlite3.Connection:
     """A raw connection that can only read: a hundred times cheaper a query than the toolkit's."""
     uri = f"{(folder / FILE).absolute().as_uri()}?mode=ro"

@@ -3,15 +3,16 @@
 import errno
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from api.bench import knows_an_account_that_left
 from stage import House, picture, until
+from typer.main import get_command
 
-from gateway.cli import main
+from gateway.cli import app, main
 from gateway.engine.janitor import DAY
 from gateway.sandbox.record import submits_by_prompt
 
@@ -113,6 +114,41 @@ async def lost(house: House, caller: Any, upstream: Any, **asked: Any) -> tuple[
     await caller.finished(video)
     (upstream_id,) = set(upstream.state.tasks) - known
     return video, upstream_id
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command that reads the settings, with what it must be given."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *path, name)
+        elif any(parameter.name == "config" for parameter in command.params):
+            needed = [parameter for parameter in command.params if parameter.required]
+            options = [
+                word for each in needed if each.opts[0][0] == "-" for word in (each.opts[0], "x")
+            ]
+            arguments = ["x" for each in needed if each.opts[0][0] != "-"]
+            yield (*path, name, *arguments, *options)
+
+
+BESIDE = [words for words in commands(get_command(app))
+          if words[0] not in ("serve", "check") and words[:2] != ("keys", "create")]  # fmt: skip
+"""What is done beside a ledger that there is."""
+
+
+@pytest.mark.parametrize("words", BESIDE, ids=" ".join)
+def test_where_there_is_no_ledger_none_is_made(
+    operate: Operate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """A copy of nothing would pass for a backup."""
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace(str(tmp_path / "data"), "data"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    line = refused(operate(*words))
+    assert f"there is no ledger in {elsewhere / 'data'}: " in line
+    assert "a relative data_dir" in line
+    assert list(elsewhere.iterdir()) == []
 
 
 class TestJobs:
@@ -310,6 +346,7 @@ class TestAccounts:
             )
 
     async def test_an_account_that_was_never_served(self, operate: Operate) -> None:
+        assert operate("keys", "create", "ada").status == 0
         (line,) = operate("accounts", "list").out.splitlines()[1:]
         assert line.split() == ["default", "not", "served", "yet"]
         assert "serve with it once" in refused(operate("accounts", "pause", "default"))
