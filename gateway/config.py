@@ -124,7 +124,11 @@ class Content(_Section):
 
     keep_days: float = Field(30, gt=0, description="days that a video is kept")
     prompt_days: float = Field(90, gt=0, description="days that a prompt is kept")
-    row_days: float = Field(365, gt=0, description="days that the ledger remembers a job")
+    row_days: float = Field(
+        365,
+        ge=1,  # an Idempotency-Key is kept for a day, and must not outlive its job
+        description="days that the ledger remembers a job",
+    )
     max_bytes: int = Field(50_000_000_000, gt=0, description="all videos together")
     video_bytes: int = Field(2_000_000_000, gt=0, description="one video at most")
     input_bytes: int = Field(5_000_000_000, gt=0, description="input images waiting, together")

@@ -283,6 +283,10 @@ def test_how_a_list_is_written_in_a_variable_is_told(
         ("[[accounts]]\n[accounts.polling]\nmax_wait = 5000", "'default': polling: expected <="),
         ("[[accounts]]\n[accounts.polling]\ninterval = 601", "'default': polling.interval"),
         ("[content]\nkeep_days = inf", "content.keep_days"),
+        (
+            "[content]\nkeep_days = 0.5\nprompt_days = 0.5\nrow_days = 0.9",
+            "content.row_days: Input should be greater than or equal to 1",
+        ),
         ("[server]\nport = 65536", "server.port"),
         ("[server]\ntrusted_proxies = ['near']", "server.trusted_proxies"),
         ("[server]\ngrace = 0", "server.grace"),
