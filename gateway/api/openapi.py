@@ -32,10 +32,12 @@ PROBLEMS: Mapping[str, Problem] = {
     "invalid_json": Problem(400, "the body is not a JSON object"),
     "invalid_form": Problem(400, "the body is not a form that can be read"),
     "incomplete_body": Problem(400, "the body ended before its end"),
-    "invalid_headers": Problem(
-        400, "Content-Length and Transfer-Encoding together, or a header twice that must be one"
+    "invalid_headers": Problem(400, "a header twice that must be one"),
+    "invalid_http": Problem(
+        400,
+        "not a request in HTTP/1.1, or one with both Content-Length and Transfer-Encoding; the "
+        "connection is closed",
     ),
-    "invalid_http": Problem(400, "not a request in HTTP/1.1; the connection is closed"),
     "invalid_api_key": Problem(401, "no key, an unknown one, or one that was revoked"),
     "open_mode_is_local": Problem(403, "without keys, the gateway serves its own machine alone"),
     "video_not_found": Problem(404, "no such video among the caller's", _FINAL),

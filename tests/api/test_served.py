@@ -169,10 +169,14 @@ async def test_hanging_up_in_the_middle_of_a_download_harms_nobody(served: Serve
     assert (await served.ask(content))[2] == VIDEO
 
 
-async def test_content_length_and_transfer_encoding_are_refused(served: Served) -> None:
-    both = ["content-length: 4", "transfer-encoding: chunked"]
-    status, _, _ = await served.ask(served.head("POST /v1/videos", *both) + b"0\r\n\r\n")
-    assert status == 400
+@pytest.mark.parametrize("offer", [[], ["Connection: Upgrade", "Upgrade: h2c"]])
+@pytest.mark.parametrize("order", [1, -1])
+async def test_content_length_and_transfer_encoding_are_refused(
+    served: Served, order: int, offer: list[str]
+) -> None:
+    both = ["content-length: 5", "transfer-encoding: chunked"][::order]
+    status, _, body = await served.ask(served.head("POST /v1/videos", *offer, *both) + b"0\r\n\r\n")
+    assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_http")
 
 
 async def test_too_many_headers_are_431_in_openais_shape(served: Served) -> None:
