@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from gateway.config import Settings
 from gateway.load import load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,16 @@ def test_settings_in_a_page_are_settings(page: str, text: str, tmp_path: Path) -
     authority.touch()
     (tmp_path / "config.toml").write_text(text.replace("/etc/ssl/authority.pem", str(authority)))
     load_settings(tmp_path / "config.toml")
+
+
+def test_the_rehearsals_seconds_are_a_tenth(tmp_path: Path) -> None:
+    (text,) = [text for page, text in snippets("sh") if page == "rehearse.md" and "<<" in text]
+    path = tmp_path / "rehearsal.toml"
+    path.write_text(text.split("<<'END'\n")[1].split("END\n")[0])
+    rehearsal, real = load_settings(path), Settings()
+    tenth = {name: seconds / 10 for name, seconds in real.polling.model_dump().items()}
+    assert rehearsal.polling.model_dump() == tenth
+    assert rehearsal.accounts[0].period == real.accounts[0].period / 10
 
 
 def test_every_page_is_in_the_readme() -> None:
