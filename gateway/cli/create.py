@@ -17,6 +17,14 @@ from gateway.keys import fits_a_header
 POLL_SECONDS = 1.0
 """A poll costs the gateway a look-up in memory, and upstream nothing."""
 
+PATIENCE = 120.0
+"""Seconds without an answer after which a video is not waited for any more. A gateway that is
+started anew may first spend `server.grace`, 65 s as a rule, on what is under way.
+"""
+
+AWAY = (502, 503, 504)
+"""What a proxy answers for a gateway that is not there."""
+
 URL = "http://127.0.0.1:8080"
 
 
@@ -45,9 +53,10 @@ def make_video(
     size: str | None = None,
     image: Path | None = None,
     output: Path | None = None,
+    patience: float = PATIENCE,
 ) -> Path:
     """Create, wait, download; where the MP4 lies. Raises GatewayError in the gateway's own
-    words.
+    words. `patience`: seconds for which a gateway may be away while the video is waited for.
     """
     _check(key, output)
     fields = {"prompt": prompt, "model": model, "seconds": seconds, "size": size}
@@ -60,12 +69,14 @@ def make_video(
             parts.append(("input_reference", (image.name, image.read_bytes())))
         with httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False) as client:
             video = _read(client.post("/v1/videos", files=parts))
+            later = f"{base}/v1/videos/{video['id']}/content has it once it is completed"
             try:
                 print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
-                video = _wait(client, video)
+                video = _wait(client, video, patience)
             except KeyboardInterrupt:
-                where = f"{base}/v1/videos/{video['id']}/content"
-                raise GatewayError(f"it goes on: {where} has it once it is completed") from None
+                raise GatewayError(f"it goes on: {later}") from None
+            except TimeoutError:
+                raise GatewayError(f"{base} does not answer any more: {later}") from None
             target = output or Path(f"{video['id']}.mp4")
             _download(client, video["id"], target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -88,17 +99,33 @@ def _check(key: str, output: Path | None) -> None:
         raise GatewayError(f"the folder {folder} can't be written to")
 
 
-def _wait(client: httpx.Client, video: dict[str, Any]) -> dict[str, Any]:
+def _wait(client: httpx.Client, video: dict[str, Any], patience: float) -> dict[str, Any]:
+    """The video when it is over. Raises TimeoutError when nobody has answered for `patience`."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(video["status"], total=100)
+        heard = time.monotonic()
         while video["status"] not in ("completed", "failed"):
             time.sleep(POLL_SECONDS)
-            video = _read(client.get(f"/v1/videos/{video['id']}"))
-            progress.update(bar, description=video["status"], completed=video["progress"])
+            if (seen := _look(client, video["id"])) is not None:
+                video, heard = seen, time.monotonic()
+                progress.update(bar, description=video["status"], completed=video["progress"])
+            elif time.monotonic() - heard > patience:
+                raise TimeoutError
+            else:
+                progress.update(bar, description="no answer")
     if video["status"] == "failed":
         raise GatewayError(f"{video['id']} failed: {video['error']['message']}")
     return video
+
+
+def _look(client: httpx.Client, video_id: str) -> dict[str, Any] | None:
+    """How a video stands; None: the gateway is away, and may be starting anew."""
+    try:
+        response = client.get(f"/v1/videos/{video_id}")
+    except httpx.TransportError:
+        return None
+    return None if response.status_code in AWAY else _read(response)
 
 
 def _download(client: httpx.Client, video_id: str, target: Path) -> None:

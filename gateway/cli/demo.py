@@ -48,7 +48,10 @@ async def _demo(port: int, output: Path, folder: Path) -> None:
         serving = asyncio.create_task(server.serve())
         if await server.wait_started(serving):
             print(f"The gateway is up at {url}; its upstream is a sandbox whose clock runs fast.")
-            saved = await asyncio.to_thread(make_video, url, "", PROMPT, output=output)
+            # Who ends the demo ends the gateway: it does not come back to be waited for.
+            saved = await asyncio.to_thread(
+                make_video, url, "", PROMPT, output=output, patience=0.0
+            )
             print(f"A video was made through it: {saved.resolve()}")
             print(f'Make another: {_command()} create "YOUR PROMPT" --url {url}')
             print("Ctrl-C ends it.", flush=True)

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from crashes.processes import free_port
 from stage import UPSTREAM_KEY, picture, until
 
 from gateway.cli import main
+from gateway.cli.create import make_video
 from gateway.content.mp4 import is_whole_mp4
+from gateway.errors import GatewayError
 from gateway.keys import is_key
 from gateway.sandbox import Running, movie
 
@@ -235,8 +239,14 @@ class TestKeys:
 async def served(config: Path, upstream: Running) -> AsyncIterator[str]:
     """A gateway that serves in a process of its own; its address."""
     config.write_text(CONFIG.format(data=config.parent / "data", url=upstream.url))
+    async with serving(config, free_port()) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(config: Path, port: int) -> AsyncIterator[str]:
+    """The same on a port that is known before: once more, it is a restart."""
     errors = config.parent / "stderr"
-    port = free_port()
     with errors.open("wb") as log:
         process = subprocess.Popen(
             [
@@ -378,6 +388,64 @@ class TestCreate:
         said = (await process.stderr.read()).decode()
         assert (await process.wait(), "it goes on: " in said) == (2, True), said
         assert f"{served}/v1/videos/{video}/content has it once" in said
+
+
+class TestRestart:
+    """While a video is waited for. Its account is paused, so that it is not over before."""
+
+    async def test_it_is_outlasted(
+        self, command: Command, config: Path, upstream: Running, tmp_path: Path
+    ) -> None:
+        config.write_text(CONFIG.format(data=tmp_path / "data", url=upstream.url))
+        port, asked = free_port(), asyncio.Event()
+
+        def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            writer.close()
+
+        async with serving(config, port) as url:
+            key = command("keys", "create", "alice").stdout.strip()
+            assert command("accounts", "pause", "default").returncode == 0
+            words = ("create", "a cat", "--url", url, "--key", key, "-o", tmp_path / "cat.mp4")
+            waiting = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway", *map(str, words),
+                cwd=tmp_path, env=environment(), stderr=subprocess.PIPE,
+            )  # fmt: skip
+            assert waiting.stderr is not None
+            assert (await waiting.stderr.readline()).startswith(b"video_")
+        between = await asyncio.start_server(hang_up, "127.0.0.1", port)
+        async with asyncio.timeout(20):
+            await asked.wait()
+        between.close()
+        async with serving(config, port):
+            assert command("accounts", "resume", "default").returncode == 0
+            said = (await waiting.stderr.read()).decode()
+            assert await waiting.wait() == 0, said
+        assert is_whole_mp4(tmp_path / "cat.mp4")
+
+    async def test_who_has_waited_long_enough_is_told_where_it_will_be(
+        self, command: Command, config: Path, upstream: Running, tmp_path: Path
+    ) -> None:
+        config.write_text(CONFIG.format(data=tmp_path / "data", url=upstream.url))
+        port = free_port()
+        async with serving(config, port) as url:
+            key = command("keys", "create", "alice").stdout.strip()
+            assert command("accounts", "pause", "default").returncode == 0
+            making = asyncio.create_task(
+                asyncio.to_thread(
+                    make_video, url, key, "a cat", output=tmp_path / "a.mp4", patience=0.0
+                )
+            )
+            videos = partial(
+                httpx.get, f"{url}/v1/videos", headers={"authorization": key}, trust_env=False
+            )
+            (video,) = await until(lambda: videos().json()["data"])
+        with pytest.raises(GatewayError) as gone:
+            await making
+        where = f"{url}/v1/videos/{video['id']}/content"
+        assert str(gone.value) == (
+            f"{url} does not answer any more: {where} has it once it is completed"
+        )
 
 
 @pytest.mark.parametrize("words", [["serve"], ["demo"]])
