@@ -102,3 +102,8 @@ class RequestError(GatewayError):
         self.code = code
         self.param = param
         self.headers = dict(headers or {})
+
+
+def bad_value(field: str, what: str) -> RequestError:
+    """A field of a request that holds what it may not."""
+    return RequestError(400, f"{field} {what}.", code="invalid_value", param=field)

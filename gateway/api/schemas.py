@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gateway.api.uploads import IMAGE, IMAGE_URL, MOST_PIXELS, ON_UNKNOWN, UNKNOWN_WAYS
+from gateway.api.images import MOST_PIXELS
+from gateway.api.uploads import IMAGE, IMAGE_URL, ON_UNKNOWN, UNKNOWN_WAYS
 from gateway.config import Requests
 
 Data = dict[str, Any]

@@ -1,17 +1,15 @@
 """What a caller asks for, read and checked before it costs anything.
 
-Multipart and JSON alike. Every refusal names the field and what is allowed. An image is told by its
-bytes, never by its name or the type that the client gave it.
+Multipart and JSON alike. Every refusal names the field and what is allowed.
 """
 
 import asyncio
 import base64
 import binascii
 import hashlib
-import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
@@ -19,14 +17,14 @@ from unicodedata import category
 from urllib.parse import parse_qsl
 
 import orjson
-from PIL import Image, UnidentifiedImageError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from gateway.api.images import image_type
 from gateway.config import Requests
-from gateway.errors import RequestError
+from gateway.errors import RequestError, bad_value
 
 IMAGE = "input_reference"
 ON_UNKNOWN = "on_unknown"
@@ -38,9 +36,6 @@ FIELDS = ("prompt", "model", "size", "seconds", IMAGE, ON_UNKNOWN)
 IMAGE_URL = f"{IMAGE}[image_url]"
 FILE_ID = f"{IMAGE}[file_id]"
 
-MOST_PIXELS = 4096 * 4096
-"""Width x height of an input image at most: what a check of one may take in memory follows it."""
-
 MOST_TEXT = 64 * 1024
 """Bytes of a form's text fields at most; a prompt of 999 characters has 4 KB."""
 
@@ -49,9 +44,6 @@ SPOOL = 64 * 1024
 
 MOST_VALUES = 200_000
 """Values in a JSON body at most: each takes 64 bytes of memory and more, and two in the body."""
-
-MOST_SCANS = 500
-"""Scans of a JPEG at most: each costs a look at every pixel; a progressive one has about ten."""
 
 _CONTROL = {"Cc", "Cs"}
 """Unicode categories that no text needs: control characters and halves of surrogate pairs. What
@@ -117,7 +109,7 @@ class Uploads:
         with file:
             size = file.seek(0, 2)
             loop = asyncio.get_running_loop()
-            kind = await loop.run_in_executor(self._checker, _image_type, file)
+            kind = await loop.run_in_executor(self._checker, image_type, file)
             yield replace(wanted, image=InputImage(file, size, kind))
 
     async def _read(self, request: Request) -> tuple[Wanted, BinaryIO | None]:
@@ -194,7 +186,7 @@ class _Parser(MultiPartParser):
         try:
             self.items.append((part.field_name, part.data.decode()))
         except UnicodeDecodeError:
-            raise _bad(self.field or "A field", NO_UTF_8) from None
+            raise bad_value(self.field or "A field", NO_UTF_8) from None
 
     def on_end(self) -> None:
         self._ended = True
@@ -220,7 +212,7 @@ def _from_form(form: FormData, allowed: Requests) -> tuple[Wanted, BinaryIO | No
     try:
         for name, value in form.multi_items():
             if name in values or (name in (IMAGE, IMAGE_URL) and image is not None):
-                raise _bad(name, "is given more than once")
+                raise bad_value(name, "is given more than once")
             if isinstance(value, UploadFile) and name == IMAGE:
                 _check_bytes(value.size or 0, allowed)
                 image = value.file
@@ -228,7 +220,7 @@ def _from_form(form: FormData, allowed: Requests) -> tuple[Wanted, BinaryIO | No
                 image = _from_url(value.file.read().decode("latin-1"), allowed)
                 value.file.close()
             elif isinstance(value, UploadFile):
-                raise _bad(name[:100], "must be text, not a file")
+                raise bad_value(name[:100], "must be text, not a file")
             elif name == IMAGE_URL:
                 image = _from_url(value, allowed)
             else:
@@ -309,7 +301,7 @@ def _from_url(url: str, allowed: Requests) -> BinaryIO:
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise _bad(IMAGE, "is not valid base64 after `data:...;base64,`") from None
+        raise bad_value(IMAGE, "is not valid base64 after `data:...;base64,`") from None
     file = SpooledTemporaryFile(max_size=SPOOL)  # noqa: SIM115 - closed by `read`
     file.write(data)
     return cast("BinaryIO", file)
@@ -317,7 +309,7 @@ def _from_url(url: str, allowed: Requests) -> BinaryIO:
 
 def _not_taken() -> RequestError:
     what = "must be a PNG or JPEG file, or its bytes as a `data:image/...;base64,` URL"
-    return _bad(IMAGE, f"{what}; other URLs and file ids are not fetched")
+    return bad_value(IMAGE, f"{what}; other URLs and file ids are not fetched")
 
 
 def _check_bytes(size: int, allowed: Requests) -> None:
@@ -332,14 +324,14 @@ def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
         raise _not_taken()
     prompt = values.get("prompt", "")
     if not isinstance(prompt, str):
-        raise _bad("prompt", "must be a text")
+        raise bad_value("prompt", "must be a text")
     if not prompt.strip():
-        raise _bad("prompt", "is required: a text of what the video shows")
+        raise bad_value("prompt", "is required: a text of what the video shows")
     if len(prompt) > allowed.prompt_chars:
         most = f"must have at most {allowed.prompt_chars} characters, and has {len(prompt)}"
-        raise _bad("prompt", most)
+        raise bad_value("prompt", most)
     if any(category(char) in _CONTROL and char not in "\t\n\r" for char in prompt):
-        raise _bad("prompt", "must not hold control characters, but for tabs and line breaks")
+        raise bad_value("prompt", "must not hold control characters, but for tabs and line breaks")
     seconds = values.get("seconds", allowed.seconds[0])
     if isinstance(seconds, int) and not isinstance(seconds, bool):
         seconds = str(seconds)
@@ -355,61 +347,12 @@ def _check(values: Mapping[str, Any], allowed: Requests) -> Wanted:
 def _check_names(names: Iterable[str]) -> None:
     for name in sorted(names):
         if name not in (*FIELDS, FILE_ID):
-            raise _bad(name[:100], f"is unknown; there are {', '.join(FIELDS)}")
+            raise bad_value(name[:100], f"is unknown; there are {', '.join(FIELDS)}")
 
 
 def _one_of(name: str, value: object, allowed: list[str]) -> str:
     if value is None:
         return allowed[0]
     if not isinstance(value, str) or value not in allowed:
-        raise _bad(name, f"must be one of {', '.join(allowed)}")
+        raise bad_value(name, f"must be one of {', '.join(allowed)}")
     return value
-
-
-def _image_type(file: BinaryIO) -> str:
-    """The media type of a whole PNG or JPEG. Raises RequestError for anything else."""
-    file.seek(0)
-    try:
-        with _quiet(), Image.open(file, formats=("PNG", "JPEG")) as image:
-            # A JPEG of several pictures, as telephones make them, is "MPO" to Pillow.
-            kind = "image/png" if image.format == "PNG" else "image/jpeg"
-            if image.width * image.height > MOST_PIXELS:
-                raise _bad("input_reference", f"must have at most {MOST_PIXELS} pixels")
-            if kind == "image/png":
-                image.verify()  # reads every chunk and its checksum, decodes nothing
-            else:
-                if _scans(file) > MOST_SCANS:
-                    raise _bad("input_reference", f"must have at most {MOST_SCANS} scans")
-                image.draft("L", (image.width // 8 or 1, image.height // 8 or 1))
-                image.load()  # decoded at an eighth: a truncated one is told, little memory taken
-    except UnidentifiedImageError:
-        raise _bad("input_reference", "must be a PNG or JPEG image") from None
-    except RequestError:
-        raise
-    except Exception:  # noqa: BLE001 - hostile bytes make a decoder raise anything
-        raise _bad("input_reference", "is not a whole PNG or JPEG image") from None
-    return kind
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns of what callers send; the log is not theirs to write."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _scans(file: BinaryIO) -> int:
-    """How often a JPEG's marker of a scan comes; within one it can't."""
-    place = file.tell()
-    file.seek(0)
-    scans, last = 0, b""
-    while block := file.read(SPOOL):
-        scans += (last + block).count(b"\xff\xda")
-        last = block[-1:]
-    file.seek(place)
-    return scans
-
-
-def _bad(field: str, what: str) -> RequestError:
-    return RequestError(400, f"{field} {what}.", code="invalid_value", param=field)
