@@ -150,9 +150,9 @@ class Job:
 
     @property
     def wants_content(self) -> bool:
-        """Whether its content is to be here, or will be."""
+        """Whether its content is to be here, or may be one day. Once it is not, it never is."""
         kept = self.deleted_at is None and not self.content_gone
-        return kept and self.state in (State.FETCHING, State.COMPLETED)
+        return kept and self.state not in (State.FAILED, State.CANCELLED)
 
     @property
     def is_seen(self) -> bool:

@@ -104,6 +104,8 @@ class Videos:
                 if found is None or not found.is_seen:
                     raise no_such_video() from None
                 job = found
+        if job.state is State.FAILED:  # perhaps between two downloads
+            await self._store.remove(job.id)
         if job.state is State.COMPLETED:
             reach("delete.marked")
             await self._store.remove(job.id)

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +121,20 @@ class VideoStore:
         """A video that was adopted just before a crash, verified again; None: there is none."""
         return await asyncio.to_thread(self._recover, key)
 
-    async def sweep(self, wanted: Container[str]) -> list[str]:
-        """Delete what belongs to no key of `wanted`; the keys deleted. For a start only, before
+    async def sweep(self, wanted: Callable[[str], bool]) -> list[str]:
+        """Delete what belongs to keys that are not `wanted`; the keys. For a start only, before
         downloads.
         """
         with _index():
             return await asyncio.to_thread(lambda: list(self._sweep(wanted)))
+
+    async def sweep_parts(self, wanted: Callable[[str], bool]) -> None:
+        """Delete what there is of downloads of keys that are not `wanted`. One that is under way
+        goes on with a new part: whoever makes it sees to that at its end.
+        """
+        for path in await asyncio.to_thread(lambda: sorted(self._parts.iterdir())):
+            if not wanted(path.stem):
+                await asyncio.to_thread(self._disk.unlink, path)
 
     def has_room(self, pending: int) -> bool:
         """Whether `pending` more videos fit: into `max_bytes`, and on the disk beside what the
@@ -175,9 +183,9 @@ class VideoStore:
             return Stored(sha256, size)
         return None
 
-    def _sweep(self, wanted: Container[str]) -> Iterator[str]:
+    def _sweep(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         for key in list(self._cache.iterkeys()):
-            if key not in wanted:
+            if not wanted(key):
                 self._cache.delete(key)
                 yield key
         indexed = {str(name) for name in self._cache.iterkeys()}
@@ -187,7 +195,7 @@ class VideoStore:
                 self._disk.unlink(path)
                 yield key
         for path in self._parts.iterdir():
-            if path.stem not in wanted:
+            if not wanted(path.stem):
                 self._disk.unlink(path)
 
 

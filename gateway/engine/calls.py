@@ -124,6 +124,9 @@ class Calls:
         except StateConflict:
             await self._settle_otherwise(call, job, outcome, now)
         reach(f"{call.kind}.settled")
+        if call.kind is Kind.DOWNLOAD and not self._ledger.wants_content(call.job_id or ""):
+            # It expired; or it was deleted, or dropped, while it was on its way.
+            await self._videos.remove(call.job_id or "")
         if job is not None and job.input_sha256 is not None:
             self._inputs.free(job.input_sha256, self._ledger.needs_input)
 
@@ -137,7 +140,6 @@ class Calls:
             await self._settle(call, job, repeated, now)
         else:  # its caller deleted it while its content was on the way
             await self._settle(call, None, outcome, now)
-            await self._videos.remove(call.job_id or "")
 
     async def _settle(self, call: Call, job: Job | None, outcome: Outcome, now: float) -> None:
         if job is not None:  # it may have changed meanwhile: its state is guarded by the ledger
@@ -161,11 +163,7 @@ class Calls:
             now=now,
             slot_until=slot_until(call.kind, outcome, now, self._polling),
         )
-        change = await self._ledger.commit(transition)
-        for each in change.jobs:
-            if each.state is State.COMPLETED and not each.wants_content:
-                # It was deleted, or dropped, while its lost content was on the way.
-                await self._videos.remove(each.id)
+        await self._ledger.commit(transition)
 
     def _next(self, call: Call, job: Job, outcome: Outcome, now: float) -> Move:
         match call.kind:

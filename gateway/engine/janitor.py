@@ -60,6 +60,8 @@ class Janitor:
                 await self.round()
             except LedgerFull:
                 log.error("the ledger is full: housekeeping waits")
+            except OSError as error:
+                log.error("the disk refuses: housekeeping waits", why=error.strerror)
             await self._clock.sleep(EVERY)
 
     async def round(self) -> None:
@@ -83,6 +85,7 @@ class Janitor:
         await ledger.commit(seen(ledger.boot, now))
         await ledger.commit(forget_events(self._clock.wall() - TRACE_SECONDS, ledger.seen))
         self._inputs.free_unneeded(ledger.needs_input)
+        await self._videos.sweep_parts(ledger.wants_content)
 
     async def _make_room(self) -> None:
         """Drop the oldest videos that were fetched. Never one that nobody has: submits wait."""

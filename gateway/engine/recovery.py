@@ -55,18 +55,7 @@ async def recover(
             done = completed(outcome, clock.wall())
             await ledger.commit(move(job, done.to, done.changes))
             log.info("content was here already", job=job.id)
-    for key in await videos.sweep(_Wanted(ledger)):
+    for key in await videos.sweep(ledger.wants_content):
         log.info("content belonged to no job", job=key)
     inputs.free_unneeded(ledger.needs_input)
     reach("recover.done")
-
-
-class _Wanted:
-    """The keys of content that a job needs, asked one by one: there may be a million."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def __contains__(self, key: object) -> bool:
-        job = self._ledger.job(str(key))
-        return job is not None and job.wants_content

@@ -173,6 +173,11 @@ class Ledger:
         """Completed jobs that were deleted and whose content has not been removed yet."""
         return self._kept("deleted_at IS NOT NULL AND 0 = ?", (0, limit))
 
+    def wants_content(self, job_id: str) -> bool:
+        """Whether there is such a job, and its content is to be here, or may be one day."""
+        job = self.job(job_id)
+        return job is not None and job.wants_content
+
     def needs_input(self, sha256: str) -> bool:
         """Whether a job that may be sent, or sent once more, has this input image."""
         return self._reader.execute(INPUT_NEEDED, (sha256,)).fetchone() is not None

@@ -96,3 +96,16 @@ async def test_others_can_not_delete_it(house: House, make_caller) -> None:
     video = await alice.create()
     error_of(await bob.http.delete(f"/v1/videos/{video}"), 404)
     assert (await alice.video(video))["id"] == video
+
+
+async def test_what_has_come_of_a_download_is_removed(
+    make_upstream, make_gateway, make_caller
+) -> None:
+    upstream = await make_upstream()
+    house = await make_gateway(upstream.url)
+    caller = make_caller(house)
+    video = await caller.create("x sandbox:cut")
+    await until(lambda: (job := house.job(video)).state is State.FETCHING and job.misses)
+    assert {path.stem for path in (house.folder / "parts").iterdir()} == {video}
+    await delete(caller, video)  # between two downloads
+    assert not list((house.folder / "parts").iterdir())

@@ -117,6 +117,21 @@ async def test_purge_beside_a_running_server(house: House, caller, make_caller) 
     assert {house.job(video).prompt for video in (queued, done, running)} == {""}
 
 
+async def test_what_has_come_of_a_download_goes_with_a_purge(
+    house: House, caller, make_caller
+) -> None:
+    bob = make_caller(house, "bob")
+    videos = [await caller.create(), await bob.create()]
+    for video in videos:
+        await bring(house, video, State.FETCHING, finished=house.gateway.clock.now())
+        part = await house.gateway._videos.begin(video)
+        await part.write(mp4())
+        await part.flush()
+    commit_beside(house.folder, purge("alice", 1.0), 1.0)
+    await house.gateway._janitor.round()
+    assert {path.stem for path in (house.folder / "parts").iterdir()} == {videos[1]}
+
+
 async def test_damaged_content_is_fetched_again(make_upstream, make_gateway, make_caller) -> None:
     upstream = await make_upstream()
     house = await make_gateway(upstream.url)

@@ -113,6 +113,7 @@ async def test_content_that_upstream_keeps_no_longer_has_expired(make_gateway, m
         assert (await caller.content(video)).status_code == 404
         await house.stop()
     assert list((house.folder / "videos").glob("*/*.mp4")) == []
+    assert list((house.folder / "parts").iterdir()) == []
 
 
 async def test_a_cut_of_unknown_length_is_told_from_a_whole_video(
