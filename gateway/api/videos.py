@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from secrets import token_hex
 
 import structlog
@@ -20,7 +21,7 @@ from gateway.errors import QueueFull, RequestError, StateConflict
 from gateway.failpoint import reach
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.transitions import Repeat, accept, delete_job, note
+from gateway.ledger.transitions import Change, Repeat, accept, delete_job, note
 
 log = structlog.get_logger()
 
@@ -52,6 +53,9 @@ class Videos:
         self._uploads = uploads
         self._wire = wire
         self._clock = clock
+        self._coming: defaultdict[str, set[str]] = defaultdict(set)
+        """Jobs that are being accepted, by caller: memory does not show them yet."""
+        ledger.on_commit(self._came)
 
     async def create(self, request: Request) -> Response:
         """Accept a job. Answered once it is durable, its input image first."""
@@ -157,13 +161,18 @@ class Videos:
         return accepted
 
     async def _commit(self, job: Job, repeat: Repeat) -> Job:
-        waiting = self._ledger.live.queued[job.caller]
+        coming = self._coming[job.caller]
+        waiting = self._ledger.live.queued[job.caller] + len(coming)
+        full = self._bounds.is_full(waiting)
+        if not full:
+            coming.add(job.id)
         try:
-            full = self._bounds.is_full(waiting)
             change = await self._ledger.commit(accept(job, repeat, full=full))
             reach("accept.committed")
         except QueueFull:
             raise self._bounds.queue_full(waiting) from None
+        finally:
+            coming.discard(job.id)
         if change.found is None:
             log.info("job accepted", job=job.id)
             return change.jobs[0]
@@ -171,6 +180,12 @@ class Videos:
         if not change.found.is_seen:
             raise no_such_video()
         return self._ledger.job(change.found.id) or change.found
+
+    def _came(self, change: Change) -> None:
+        """From now on memory counts these jobs itself."""
+        for job in change.jobs:
+            if job.caller in self._coming:
+                self._coming[job.caller].discard(job.id)
 
 
 def _repeat(request: Request) -> Repeat:

@@ -1,5 +1,7 @@
 """Bounds on callers: refused at once, in the envelope, with a Retry-After that holds."""
 
+import asyncio
+
 import httpx
 import pytest
 from conftest import MakeGateway
@@ -16,6 +18,9 @@ async def house(make_gateway: MakeGateway, upstream) -> House:
     house = await make_gateway(upstream.url, limits=limits)
     house.gateway.stop_calls()
     return house
+
+
+KEY = {"idempotency-key": "the-same"}
 
 
 def refused(answer, code: str) -> None:
@@ -46,6 +51,24 @@ async def test_videos_that_wait_are_bounded(house: House, make_caller) -> None:
     await bob.create("one")
     await alice.http.delete(f"/v1/videos/{first}")
     assert (await alice.post("three")).status_code == 200
+
+
+async def test_no_crowd_of_posts_gets_past_that_bound(make_gateway, upstream, make_caller) -> None:
+    """Most of them come before the first one is committed; the same request again is no new one."""
+    house = await make_gateway(upstream.url, limits={"queued": 12})
+    house.gateway.stop_calls()
+    alice = make_caller(house)
+    first = await alice.http.post("/v1/videos", json={"prompt": "a"}, headers=KEY)
+    posts = [alice.post(f"cat {number}") for number in range(60)]
+    again = alice.http.post("/v1/videos", json={"prompt": "a"}, headers=KEY)
+    *answers, repeated = await asyncio.gather(*posts, again)
+    assert sum(answer.status_code == 200 for answer in answers) == 11
+    for answer in answers:
+        if answer.status_code != 200:
+            refused(answer, "queue_full")
+            assert answer.json()["error"]["message"].startswith("You have 12 videos waiting")
+    assert repeated.json()["id"] == first.json()["id"]
+    assert house.ledger.live.queued[house.job(first.json()["id"]).caller] == 12
 
 
 async def test_guessing_keys_is_slowed_and_a_right_key_is_not(house: House, make_caller) -> None:
