@@ -126,7 +126,9 @@ class Job:
     deleted_at: float | None = None
     """Its caller no longer sees it; a task upstream goes on, and keeps its slot."""
     fetched_at: float | None = None
-    """When its caller first had its content whole. Never evicted for room before that."""
+    """When its caller first had its content whole, in one answer or in several of which each went
+    on from those before it. Never evicted for room before that.
+    """
     content_lost: bool = False
     """The stored bytes no longer hold: to be fetched again while upstream has them."""
     content_gone: bool = False

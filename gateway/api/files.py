@@ -7,6 +7,7 @@ The ETag is the content's SHA-256, so that whatever a caller holds can be told f
 import asyncio
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from typing import BinaryIO
 
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 
 CHUNK = 256 * 1024
 """Bytes of a message: at 64 KiB a gigabyte costs 0.93 s of CPU, at 256 KiB 0.40."""
+
+MOST_HALF_FETCHED = 10_000
+"""Videos of which it is remembered how much has gone out: the one asked for longest ago goes."""
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -53,6 +57,8 @@ class Files:
         self._clock = clock
         self._ttl = ttl
         self._served = served
+        self._sent: OrderedDict[str, int] = OrderedDict()
+        """Of videos that were fetched in part: how many bytes, from the first one on."""
 
     async def content(self, request: Request) -> Response:
         job = await self._videos.own(request)
@@ -69,7 +75,9 @@ class Files:
         file = await self._store.open(job.id, job.content_sha256)
         if file is None:
             raise await self._lose(job)
-        return ContentResponse(file, job.id, etag, request, lambda: self._fetched(job))
+        return ContentResponse(
+            file, job.id, etag, request, lambda begin, end: self._note_sent(job, begin, end)
+        )
 
     async def _lose(self, job: Job) -> RequestError:
         """The bytes don't hold any more. They are fetched again while upstream has them."""
@@ -89,9 +97,21 @@ class Files:
         reach("content.marked")
         return _being_fetched() if may_come_back else _gone()
 
-    async def _fetched(self, job: Job) -> None:
-        """Its caller has all of it: from now on it may go when room is needed."""
-        if job.fetched_at is None:
+    async def _note_sent(self, job: Job, begin: int, end: int) -> None:
+        """These bytes have gone out. Once all have, each answer going on from those before it, its
+        caller has all of it: from now on it may go when room is needed. Who read only its end, as
+        players do to find the index, has not.
+        """
+        if job.fetched_at is not None:
+            return
+        sent = self._sent.pop(job.id, 0)
+        if begin <= sent:
+            sent = max(sent, end)
+        if sent != job.content_bytes:
+            self._sent[job.id] = sent
+            if len(self._sent) > MOST_HALF_FETCHED:
+                self._sent.popitem(last=False)
+        else:
             try:
                 await self._ledger.commit(note(job, {"fetched_at": self._clock.wall()}))
             except (StateConflict, LedgerFull) as error:
@@ -132,7 +152,7 @@ def _matches(header: str, etag: str) -> bool:
 class ContentResponse(Response):
     """An open file, streamed: what was opened is read to its end, whatever happens to its name.
 
-    `fetched` is called once the last byte of the content has been sent.
+    `sent` is called at its end, with the first byte that was sent and the one after the last.
     """
 
     def __init__(
@@ -141,11 +161,11 @@ class ContentResponse(Response):
         key: str,
         etag: str,
         request: Request,
-        fetched: Callable[[], Awaitable[None]],
+        sent: Callable[[int, int], Awaitable[None]],
     ) -> None:
         self._file = file
         self._request = request
-        self._fetched = fetched
+        self._sent = sent
         self._send_body = request.method != "HEAD"
         self._size = os.fstat(file.fileno()).st_size
         headers = {
@@ -171,6 +191,7 @@ class ContentResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
+        sent = self._begin
         with self._file as file:
             await send({"type": "http.response.start", **start})
             file.seek(self._begin)
@@ -178,7 +199,7 @@ class ContentResponse(Response):
             last = b""
             while left:
                 if await self._request.is_disconnected():
-                    return
+                    break
                 chunk = await asyncio.to_thread(file.read, min(CHUNK, left))
                 if not chunk:
                     raise OSError("the content is shorter than it was")
@@ -189,12 +210,12 @@ class ContentResponse(Response):
                 # Waits until that has gone out: no second chunk is held for a slow reader, and
                 # one that was cut off in the last has not fetched it.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
-            if self._send_body and await self._request.is_disconnected():
-                return
-            # Whoever has the last byte has a whole answer: what it does next ends no download.
-            await send({"type": "http.response.body", "body": last, "more_body": False})
-        if self._send_body and (self._begin, self._end) == (0, self._size):
-            await self._fetched()
+                sent += len(chunk)
+            if not (self._send_body and await self._request.is_disconnected()):
+                # Whoever has the last byte has a whole answer: what it does next ends no download.
+                await send({"type": "http.response.body", "body": last, "more_body": False})
+                sent += len(last)
+        await self._sent(self._begin, sent)
 
 
 def read_range(value: str, size: int) -> tuple[int, int]:

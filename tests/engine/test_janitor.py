@@ -89,6 +89,19 @@ async def test_half_a_fetch_is_no_fetch(house: House, caller) -> None:
     await until(lambda: house.job(video).fetched_at)
 
 
+async def test_ranges_that_go_on_from_each_other_are_a_fetch(house: House, caller) -> None:
+    """As `curl -C -` makes them of a download that was cut off."""
+    video = await caller.create()
+    await finished_now(house, video)
+    await caller.content(video, range="bytes=0-99")
+    await caller.content(video, range="bytes=500-")  # what lies between them never went out
+    assert house.job(video).fetched_at is None
+    await caller.content(video, range="bytes=90-599")
+    assert house.job(video).fetched_at is None
+    await caller.content(video, range="bytes=600-")
+    await until(lambda: house.job(video).fetched_at)
+
+
 async def test_prompts_and_rows_have_an_age(house: House, caller) -> None:
     video, waiting = await caller.create("a secret plan"), await caller.create("still waiting")
     await finished_now(house, video)
