@@ -50,6 +50,7 @@ from gateway.ledger.callers import add_caller
 from gateway.ledger.knock import Door
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.mounts import refuse_network
+from gateway.ledger.transitions import Change
 from gateway.metrics import Metrics
 from gateway.policy.dispatch import Rules
 from gateway.policy.polling import PollingRule
@@ -120,6 +121,7 @@ class Gateway:
             )
             for name, upstream in self._upstreams.items()
         }
+        ledger.on_commit(self._give_up_unwanted)
         self._feeding = feeding = Feeding(ledger.live, clock, videos.has_room)
         ledger.on_commit(feeding.on_commit)
         self._dispatchers = [
@@ -248,6 +250,12 @@ class Gateway:
         self._lock.close()
         if self._loops:
             log.info("stopped", calls_cut=cut)
+
+    def _give_up_unwanted(self, change: Change) -> None:
+        """Content that is not wanted any more is not fetched to its end."""
+        for job in change.jobs:
+            if job.account in self._calls and not job.wants_content:
+                self._calls[job.account].give_up(job.id)
 
     def _ended(self, loop: asyncio.Task[None]) -> None:
         """A loop that ends with an error leaves work that nobody does: better to start again."""

@@ -18,7 +18,7 @@ exist.
 | passing | poll: it failed, for overload | yes | no longer, and it was not billed |
 | exhausted | poll: it failed, for quota or balance | yes | no longer, and it was not billed |
 | fetched, absent, broken | download | yes | (it was there before) |
-| interrupted | poll, download: the gateway was stopped | yes | (it was there before) |
+| interrupted | poll, download: stopped by us, or wanted no more | yes | (it was there before) |
 """
 
 from dataclasses import dataclass

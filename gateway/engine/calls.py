@@ -70,8 +70,8 @@ class Calls:
         self._ttl = ttl
         self._jitter = jitter
         self._stopping = False
-        self._gets: set[asyncio.Timeout] = set()
-        """One for each GET under way: cut off at a shutdown."""
+        self._gets: dict[asyncio.Timeout, str | None] = {}
+        """One for each GET under way, to cut it off, with the job that a download is of."""
 
     def stop(self) -> None:
         """Cut off polls and downloads: they can be made again, and what has come is kept.
@@ -81,6 +81,12 @@ class Calls:
         self._stopping = True
         for get in self._gets:
             if not get.expired():
+                get.reschedule(0.0)
+
+    def give_up(self, job_id: str) -> None:
+        """Cut off a download of this job, if there is one: its content is not wanted any more."""
+        for get, of in self._gets.items():
+            if of == job_id and not get.expired():
                 get.reschedule(0.0)
 
     async def make(self, call: Call, job: Job | None) -> None:
@@ -186,20 +192,23 @@ class Calls:
             case Kind.DOWNLOAD:
                 return await self._download(job)
 
-    async def _unless_stopped(self, get: Coroutine[None, None, Outcome]) -> Outcome:
+    async def _unless_stopped(
+        self, get: Coroutine[None, None, Outcome], download_of: str | None = None
+    ) -> Outcome:
         """What a GET comes to, or that it was cut off."""
         try:
             async with asyncio.timeout(None) as under_way:
                 if self._stopping:
                     get.close()
                     raise TimeoutError
-                self._gets.add(under_way)
+                self._gets[under_way] = download_of
                 try:
                     return await get
                 finally:
-                    self._gets.discard(under_way)
+                    del self._gets[under_way]
         except TimeoutError:
-            return Outcome(Verdict.INTERRUPTED, "the gateway is being stopped")
+            why = "the gateway is being stopped" if self._stopping else "nobody wants it any more"
+            return Outcome(Verdict.INTERRUPTED, why)
 
     async def _submit(self, job: Job) -> Outcome:
         if job.input_sha256 is None:
@@ -215,7 +224,7 @@ class Calls:
         try:
             part = await self._videos.begin(job.id)
             download = self._upstream.download(job.upstream_id or "", part)
-            outcome = await self._unless_stopped(download)
+            outcome = await self._unless_stopped(download, job.id)
             await part.flush()
             if outcome.verdict is not Verdict.FETCHED:
                 return outcome

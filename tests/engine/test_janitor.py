@@ -185,6 +185,19 @@ async def test_lost_content_that_is_deleted_on_its_way_here_is_not_kept(
         await until(lambda: not list((house.folder / "videos").rglob("*.mp4")))
 
 
+async def test_a_download_under_way_ends_with_a_delete(make_gateway, make_caller) -> None:
+    async with Upstream(mp4()).serving() as upstream:
+        upstream.answer_posts.set()
+        house = await make_gateway(upstream.url)
+        caller = make_caller(house)
+        video = await caller.create()
+        await until(lambda: upstream.halves)
+        assert (await caller.http.delete(f"/v1/videos/{video}")).status_code == 200
+        await until(lambda: upstream.cut)
+        await until(lambda: not house.ledger.live.books["default"].open_calls())
+        await until(lambda: not list((house.folder / "parts").iterdir()))
+
+
 async def test_damaged_content_that_upstream_no_longer_has_is_gone(house: House, caller) -> None:
     video = await caller.create()
     await complete(house, video, mp4(b"y" * 500), finished=0.0)
