@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from stage import House, settings_for, until
+from crashes.processes import free_port
+from stage import House, until
 from upstream.bench import Request, http, serving
 
 from gateway.job import Kind
@@ -103,14 +104,15 @@ class TestASecondSubmit:
         assert house.ledger.live.books["default"].slots_of_unknown(now) == 2
 
     async def test_a_submit_found_open_at_a_start_is_sent_once_more(
-        self, upstream, make_gateway, make_caller
+        self, make_upstream, make_gateway, make_caller
     ) -> None:
-        house = await make_gateway("http://upstream.invalid")
+        port = free_port()
+        house = await make_gateway(f"http://127.0.0.1:{port}")
         video = await make_caller(house).create("was it sent?", on_unknown="resubmit")
         await until(lambda: house.account.failures and house.job(video).state == "queued")
         await house.stop()
         leave_open(house, Kind.SUBMIT, job_in(house.folder, video))
-        house.settings = settings_for(upstream.url, house.folder)
+        await make_upstream(port=port)
         await house.start()
         told = await make_caller(house).finished(video)
         assert told["status"] == "completed"
@@ -119,15 +121,16 @@ class TestASecondSubmit:
         assert house.ledger.live.books["default"].slots_of_unknown(now) == 1
 
     async def test_not_for_a_caller_that_has_deleted_it(
-        self, upstream, make_gateway, make_caller
+        self, make_upstream, make_gateway, make_caller
     ) -> None:
-        house = await make_gateway("http://upstream.invalid")
+        port = free_port()
+        house = await make_gateway(f"http://127.0.0.1:{port}")
         video = await make_caller(house).create("was it sent?", on_unknown="resubmit")
         await until(lambda: house.account.failures and house.job(video).state == "queued")
         await house.stop()
         leave_open(house, Kind.SUBMIT, job_in(house.folder, video))
         commit_beside(house.folder, delete_job(job_in(house.folder, video), 1.0), 1.0)
-        house.settings = settings_for(upstream.url, house.folder)
+        upstream = await make_upstream(port=port)
         await house.start()
         assert (house.job(video).state, house.job(video).error_code) == ("failed", "deleted")
         await make_caller(house).finished(await make_caller(house).create("after it"))

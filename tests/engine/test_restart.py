@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from crashes.processes import free_port
 from simulation.machine import limit_ledger
 from stage import SPEED, House, mp4, settings_for, until
 
@@ -113,15 +114,15 @@ class TestACallWhoseEndNobodySaw:
     async def test_a_submit_is_unknown_and_never_sent(
         self, make_upstream, make_gateway, make_caller
     ) -> None:
-        house = await make_gateway("http://upstream.invalid")
+        port = free_port()
+        house = await make_gateway(f"http://127.0.0.1:{port}")
         caller = make_caller(house)
         video = await caller.create("was it sent?")
         await until(lambda: house.account.failures)
         await until(lambda: house.job(video).state == "queued")
         await house.stop()
         leave_open(house, Kind.SUBMIT, job_in(house.folder, video))
-        upstream = await make_upstream()
-        house.settings = settings_for(upstream.url, house.folder)
+        upstream = await make_upstream(port=port)
         await house.start()
         caller = make_caller(house)
         told = await caller.video(video)
