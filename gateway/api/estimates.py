@@ -147,7 +147,8 @@ class Estimates:
             places.append((math.inf if sent is None else sent, position))
         (least, _), *lines = places
         sent, position = min(lines)
-        return position, None if sent == math.inf else max(sent, least)
+        sent = max(sent, least)
+        return position, None if sent == math.inf else sent
 
     def _lines_of(self, model: str) -> list[tuple[Line, Collection[str]]]:
         """The lines that a job of this model stands in: in front of all accounts that serve it,

@@ -214,3 +214,7 @@ async def test_others_take_jobs_that_are_before_one(
     house.ledger.catch_up()
     alone = (await caller.video(video))["estimated_seconds"]
     assert alone > 5 * told
+    pause(house, "large", paused=False)
+    pause(house, "small", paused=True)
+    house.ledger.catch_up()
+    assert (await caller.video(video))["estimated_seconds"] is None  # the large one can't take it
