@@ -53,8 +53,8 @@ class Usual:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What an account will do next. `done`: when each of its running videos will be completed, by
-    job; `freed`: when its slots will take the next videos, each moment for a fifth of a video, the
-    earliest first, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
+    job; `freed`: when its slots will take the next videos, each moment for a fifth of a video, about in
+    order, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
     upstream does not serve, and nobody can tell anything.
     """
 
@@ -97,7 +97,7 @@ def line(forecasts: Sequence[Forecast]) -> Line:
     """One line in front of several accounts. Each goes on at its pace when all of its `freed` are
     over, whatever the others have yet to come.
     """
-    ends = sorted((each.freed[-1], len(SHARES) / each.pace) for each in forecasts if each.freed)
+    ends = sorted((max(each.freed), len(SHARES) / each.pace) for each in forecasts if each.freed)
     freed = sorted(chain.from_iterable(each.freed for each in forecasts))
     counts: list[float] = []
     more = rate = since = 0.0

@@ -191,6 +191,12 @@ def test_nothing_is_told_of_an_empty_line() -> None:
     assert line([Forecast()]) == Line([], [], math.inf)
 
 
+def test_moments_that_come_out_of_turn_are_put_in_order() -> None:
+    """The window's places come back in another order than slots come free."""
+    odd = Forecast({}, [NOW + 20.0, NOW + 10.0], 50.0)
+    assert line([odd]) == line([replace(odd, freed=[NOW + 10.0, NOW + 20.0])])
+
+
 @given(st.integers(1, 300), st.floats(0.0, 4000.0))
 def test_another_account_only_helps(position: int, opens: float) -> None:
     fast = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL)
