@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from gateway.job import Look
 
-HEAD = "0005"
+HEAD = "0004"
 """The newest migration: what a ledger of this version must be at."""
 
 metadata = MetaData()
