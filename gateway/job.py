@@ -225,8 +225,6 @@ class Account:
     """What no operator can shorten: `opens` as a new boot set it, when the window was unknown."""
     revision: int = 0
     """Grows with each change: of two pictures of it, the newer one counts, whoever wrote it."""
-    upstream: str = ""
-    """Where its videos are made: the base URL at the latest start."""
 
 
 @dataclass(frozen=True, slots=True)

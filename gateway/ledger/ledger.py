@@ -22,7 +22,7 @@ from gateway.ledger.database import open_database, open_for_reading, translate
 from gateway.ledger.knock import knock
 from gateway.ledger.live import Live
 from gateway.ledger.operator import INPUT_NEEDED
-from gateway.ledger.restart import begin_boot, load, refuse_unserved, remember_upstreams
+from gateway.ledger.restart import begin_boot, load, refuse_unserved
 from gateway.ledger.transitions import Change, Transition, read_account, read_job
 from gateway.ledger.writer import Writer
 
@@ -87,8 +87,7 @@ class Ledger:
             with engine.begin() as conn:
                 number, offset = begin_boot(conn, boot, windows)
                 now = boot.seconds + offset
-                refuse_unserved(conn, windows, models, upstreams, now)
-                remember_upstreams(conn, upstreams)
+                refuse_unserved(conn, windows, models, now)
                 ledger = cls(engine, open_for_reading(folder), number, offset, upstreams)
                 load(conn, ledger.live, windows, number, now)
                 latest = select(func.coalesce(func.max(schema.outbox.c.id), 0))

@@ -61,13 +61,6 @@ def _add_accounts(conn: Connection, boot: Boot, windows: Mapping[str, float]) ->
             conn.execute(update(accounts).where(accounts.c.name == name).values(values))
 
 
-def remember_upstreams(conn: Connection, upstreams: Mapping[str, str]) -> None:
-    """Write down where each account's videos are made from now on."""
-    for name, upstream in upstreams.items():
-        moved = (accounts.c.name == name) & (accounts.c.upstream != upstream)
-        conn.execute(update(accounts).where(moved).values(upstream=upstream))
-
-
 @transition
 def seen(conn: Connection, boot: int, now: float) -> Change:
     """The timeline has come to `now`: another boot goes on from there."""
@@ -108,31 +101,18 @@ _UPSTREAM = [State.SUBMITTING.value, State.RUNNING.value, State.FETCHING.value]
 
 
 def refuse_unserved(
-    conn: Connection,
-    names: Collection[str],
-    models: Collection[str] | None,
-    upstreams: Mapping[str, str],
-    now: float,
+    conn: Connection, names: Collection[str], models: Collection[str] | None, now: float
 ) -> None:
     """Raises StartError, in one line, when the ledger holds what the settings leave to nobody:
-    tasks of an account that is not among `names` or was elsewhere than in `upstreams`, which are
-    paid for, or jobs that wait, or may come back to wait, for none of `models` (None: any will do).
+    tasks of an account that is not among `names`, which are paid for, or jobs that wait, or may
+    come back to wait, for none of `models` (None: any will do).
     """
-    places = select(accounts.c.name, accounts.c.upstream)
-    before = {row.name: row.upstream for row in conn.execute(places)}
-    problems = []
-    for name, number in _tasks(conn, now):
-        still = f"and still has {_count(number, 'task')}"
-        if name not in names:
-            problems.append(
-                f"account {name!r} is not in the settings, {still} upstream: "
-                "put it back until they are done"
-            )
-        elif before[name] and before[name] != upstreams.get(name, before[name]):
-            problems.append(
-                f"account {name!r} was at {before[name]}, {still} there: "
-                "put it back until they are done"
-            )
+    problems = [
+        f"account {name!r} is not in the settings, and still has {_count(number, 'task')} "
+        "upstream: put it back until they are done"
+        for name, number in _tasks(conn, now)
+        if name not in names
+    ]
     wanting = select(jobs.c.model, func.count()).where(jobs.c.state.in_(_MAY_WAIT))
     for model, number in conn.execute(wanting.group_by(jobs.c.model).order_by(jobs.c.model)):
         if models is not None and model not in models:

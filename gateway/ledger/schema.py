@@ -90,7 +90,6 @@ accounts = Table(
     Column("paused", Boolean, nullable=False, server_default="0"),
     Column("not_before", Float, nullable=False, server_default="0"),
     Column("revision", Integer, nullable=False, server_default="0"),
-    Column("upstream", Text, nullable=False, server_default=""),
 )
 
 jobs = Table(

@@ -53,8 +53,8 @@ class Usual:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What an account will do next. `done`: when each of its running videos will be completed, by
-    job; `freed`: when its slots will take the next videos, each moment for a fifth of a video, about in
-    order, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
+    job; `freed`: when its slots will take the next videos, each moment for a fifth of a video,
+    about in order, none if nobody can tell; `pace`: seconds between two videos after that. `down`:
     upstream does not serve, and nobody can tell anything.
     """
 

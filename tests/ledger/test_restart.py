@@ -287,26 +287,6 @@ async def test_all_that_an_account_has_upstream_counts(
     )
 
 
-async def test_an_account_with_unfinished_videos_may_not_move(
-    open_ledger: MakeLedger, tmp_path: Path
-) -> None:
-    """As where two accounts were given each other's names."""
-    here = {ACCOUNT: "https://one.invalid", "b": "https://two.invalid"}
-    windows = {**WINDOWS, "b": 61.0}
-    ledger = await open_ledger(windows=windows, upstreams=here)
-    await accepted(ledger, state=State.RUNNING, account=ACCOUNT)
-    await ledger.close()
-    swapped = {ACCOUNT: here["b"], "b": here[ACCOUNT]}
-    with pytest.raises(StartError) as refused:
-        Ledger.open(tmp_path, LATER, windows, None, swapped)
-    assert str(refused.value) == (
-        "account 'main' was at https://one.invalid, and still has 1 task there: "
-        "put it back until they are done"
-    )
-    again = await open_ledger(LATER, windows, {**here, "b": "https://three.invalid"})
-    assert again.live.books["b"].account.upstream == "https://three.invalid"
-
-
 async def test_an_account_whose_videos_are_all_over_may_leave(open_ledger: MakeLedger) -> None:
     ledger = await open_ledger()
     await accepted(ledger, 1, state=State.COMPLETED, account=ACCOUNT)
