@@ -165,17 +165,17 @@ class Estimates:
                 alike.setdefault(frozenset(self._models[name]), []).append(name)
             wanted = {model}.union(*alike)
             near = {name for each in wanted for name in self._serving.get(each, ())}
-            groups: list[tuple[Sequence[str], Collection[str]]]
-            groups = [(serving, {model}), (serving, wanted)]
+            among = self._line(serving)
+            lines: list[tuple[Line, Collection[str]]] = [(among, {model}), (among, wanted)]
             if len(alike) > 1:
-                groups += [(names, models) for models, names in alike.items()]
+                lines += [(self._line(names), models) for models, names in alike.items()]
             if len(near) > len(serving):
-                groups.append((self._going([*near]), wanted))
-            self._lines[model] = [
-                (line([self._forecasts[name] for name in names]), models)
-                for names, models in groups
-            ]
+                lines.append((self._line(self._going([*near])), wanted))
+            self._lines[model] = lines
         return self._lines[model]
+
+    def _line(self, names: Sequence[str]) -> Line:
+        return line([self._forecasts[name] for name in names])
 
     def _going(self, names: Sequence[str]) -> Sequence[str]:
         """Those that take jobs now; if there are none, those that are not paused; or else all."""

@@ -20,7 +20,7 @@ from gateway.api.errors import NO_RETRY, no_such_video
 from gateway.api.videos import Videos
 from gateway.clock import Clock
 from gateway.content.videos import VideoStore
-from gateway.errors import LedgerFull, RequestError, StateConflict
+from gateway.errors import LedgerFull, RequestError, StateConflict, bad_value
 from gateway.failpoint import reach
 from gateway.job import Job, State
 from gateway.ledger.ledger import Ledger
@@ -63,8 +63,7 @@ class Files:
     async def content(self, request: Request) -> Response:
         job = await self._videos.own(request)
         if request.query_params.get("variant", "video") != "video":
-            message = "variant must be video: the upstream offers no other."
-            raise RequestError(400, message, code="invalid_value", param="variant")
+            raise bad_value("variant", "must be video: the upstream offers no other")
         _check_state(job)
         etag = f'"{job.content_sha256}"'
         if not _matches(request.headers.get("if-match", "*"), etag):

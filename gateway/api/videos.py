@@ -17,7 +17,7 @@ from gateway.api.wire import Wire, json_response
 from gateway.clock import Clock
 from gateway.content.inputs import InputStore
 from gateway.content.videos import VideoStore
-from gateway.errors import QueueFull, RequestError, StateConflict
+from gateway.errors import QueueFull, StateConflict, bad_value
 from gateway.failpoint import reach
 from gateway.job import Caller, Job, State
 from gateway.ledger.ledger import Ledger
@@ -78,12 +78,12 @@ class Videos:
         limit = _read_limit(query.get("limit"))
         order = query.get("order", "desc")
         if order not in ("asc", "desc"):
-            raise _bad("order", "must be asc or desc")
+            raise bad_value("order", "must be asc or desc")
         after = None
         if "after" in query:
             after = self._ledger.job(query["after"])
             if after is None or after.caller != caller.id:
-                raise _bad("after", "must be the id of one of your videos")
+                raise bad_value("after", "must be the id of one of your videos")
         jobs = self._ledger.jobs_of(caller.id, after, limit + 1, newest_first=order == "desc")
         page = [self._wire.video(job, request) for job in jobs[:limit]]
         return json_response(
@@ -131,8 +131,8 @@ class Videos:
         return job
 
     def _object(self, job: Job, request: Request) -> Response:
-        headers = self._wire.headers(job)
-        return json_response(self._wire.video(job, request), headers=headers)
+        video = self._wire.video(job, request)
+        return json_response(video, headers=self._wire.headers(video))
 
     async def _accept(self, caller: Caller, wanted: Wanted, repeat: Repeat) -> Job:
         """The job, committed; or the one that the same request made before."""
@@ -196,7 +196,7 @@ def _repeat(request: Request) -> Repeat:
     if key is None:
         return Repeat(None, retry)
     if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise _bad("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
+        raise bad_value("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return Repeat(hashlib.sha256(key.encode()).hexdigest(), retry)
 
 
@@ -204,9 +204,5 @@ def _read_limit(value: str | None) -> int:
     if value is None:
         return PAGE
     if not value.isascii() or not value.isdigit() or len(value) > 3 or int(value) > MOST_IN_A_PAGE:
-        raise _bad("limit", f"must be a whole number from 0 to {MOST_IN_A_PAGE}")
+        raise bad_value("limit", f"must be a whole number from 0 to {MOST_IN_A_PAGE}")
     return int(value)
-
-
-def _bad(field: str, what: str) -> RequestError:
-    return RequestError(400, f"{field} {what}.", code="invalid_value", param=field)

@@ -71,12 +71,12 @@ class Wire:
             "url": f"{self.base(request)}/v1/videos/{job.id}/content" if done else None,
         }
 
-    def headers(self, job: Job) -> dict[str, str]:
-        """What clients read beside the object."""
+    def headers(self, video: Mapping[str, Any]) -> dict[str, str]:
+        """What clients read beside this object."""
         headers = {"openai-poll-after-ms": str(POLL_AFTER_MS)}
-        if job.state is State.QUEUED:
-            headers["x-queue-position"] = str(self.position(job))
-        if (estimate := self.estimate(job)) is not None:
+        if (position := video["queue_position"]) is not None:
+            headers["x-queue-position"] = str(position)
+        if (estimate := video["estimated_seconds"]) is not None:
             headers["x-estimated-seconds"] = str(estimate)
         return headers
 
