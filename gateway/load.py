@@ -35,6 +35,9 @@ from gateway.keys import fits_a_header
 OTHER_VARIABLES = frozenset({f"{PREFIX}URL", f"{PREFIX}KEY", f"{PREFIX}CONFIG", failpoint.VARIABLE})
 """Variables that the command line and `failpoint.py` read; they are no settings of the server."""
 
+_SHOULD = re.compile(r"^(Input|String|List) should")
+"""How pydantic begins what a value must be."""
+
 _HOST = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -74,9 +77,13 @@ def load_settings(path: Path, host: str | None = None, port: int | None = None) 
 
 
 def _line(problem: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    where = problem["loc"]
+    prefix = ""
+    if where[0] == "accounts" and len(where) > 2:  # its name may be what is wrong
+        prefix, where = f"account {int(where[1]) + 1}: ", where[2:]
     unknown = problem["type"] == "extra_forbidden"
-    return f"{where}: {'there is no such setting' if unknown else problem['msg']}"
+    said = "there is no such setting" if unknown else _SHOULD.sub("must", problem["msg"])
+    return f"{prefix}{'.'.join(map(str, where))}: {said}"
 
 
 def upstream_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

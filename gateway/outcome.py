@@ -79,8 +79,3 @@ class Outcome:
     def touched(self) -> bool:
         """Whether upstream may have counted the call."""
         return self.verdict is not Verdict.UNSENT
-
-    @property
-    def task_may_exist(self) -> bool:
-        """Whether upstream may hold (and bill) a task that this call created."""
-        return self.verdict in (Verdict.ACCEPTED, Verdict.UNKNOWN)

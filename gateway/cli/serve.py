@@ -12,6 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 import uvicorn
+from starlette.types import ASGIApp
 
 from gateway import log as logs
 from gateway.api.connection import Connection
@@ -56,37 +57,25 @@ def build_server(settings: Settings, keys: dict[str, str]) -> "Server":
             server.fail()
 
     gateway = Gateway(settings, keys, read_boot(), on_fatal)
-    config = uvicorn.Config(
-        gateway.app,
+    place, metrics = settings.server, None
+    if place.metrics_port:
+        metrics = _listener(gateway.metrics_app, place.metrics_host, place.metrics_port, settings)
+    server = Server(_listener(gateway.app, place.host, place.port, settings), gateway, metrics)
+    return server
+
+
+def _listener(app: ASGIApp, host: str, port: int, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         http=partial(Connection, settings.limits),  # type: ignore[arg-type]  # typed as a class
         ws="none",
-        host=settings.server.host,
-        port=settings.server.port,
+        host=host,
+        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",  # the server leads the gateway's life itself
         proxy_headers=False,  # `api/proxies.py` reads them
-        timeout_graceful_shutdown=int(settings.server.grace),
-    )
-    server = Server(config, gateway, _metrics_config(settings, gateway))
-    return server
-
-
-def _metrics_config(settings: Settings, gateway: Gateway) -> uvicorn.Config | None:
-    """The listener of /metrics, where it has one of its own."""
-    if not settings.server.metrics_port:
-        return None
-    return uvicorn.Config(
-        gateway.metrics_app,
-        http=partial(Connection, settings.limits),  # type: ignore[arg-type]  # typed as a class
-        ws="none",
-        host=settings.server.metrics_host,
-        port=settings.server.metrics_port,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
         timeout_graceful_shutdown=int(settings.server.grace),
     )
 

@@ -133,18 +133,13 @@ class Ledger:
     def job(self, job_id: str) -> Job | None:
         """A job by its id: from memory while it is not over, else from the file."""
         live = self.live.jobs.get(job_id)
-        if live is not None:
-            return live
-        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return None if row is None else read_job(row)
+        return self._stored(job_id) if live is None else live
 
     def refresh(self, job_id: str) -> Job | None:
         """A job as the file has it, and memory from now on: another process may have moved it."""
-        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None:
-            return None
-        job = read_job(row)
-        self._see(job)
+        job = self._stored(job_id)
+        if job is not None:
+            self._see(job)
         return job
 
     def jobs_of(self, caller: str, after: Job | None, limit: int, newest_first: bool) -> list[Job]:
@@ -162,15 +157,15 @@ class Ledger:
         """Completed jobs that upstream finished before then and whose content is kept, oldest
         first.
         """
-        return self._kept("finished < ?", (finished, limit))
+        return self._kept("finished < ?", finished, limit)
 
     def kept_and_fetched(self, limit: int) -> list[Job]:
         """Completed jobs whose content is kept and was fetched, oldest first."""
-        return self._kept("fetched_at IS NOT NULL AND 0 = ?", (0, limit))
+        return self._kept("fetched_at IS NOT NULL", limit)
 
     def kept_though_deleted(self, limit: int) -> list[Job]:
         """Completed jobs that were deleted and whose content has not been removed yet."""
-        return self._kept("deleted_at IS NOT NULL AND 0 = ?", (0, limit))
+        return self._kept("deleted_at IS NOT NULL", limit)
 
     def wants_content(self, job_id: str) -> bool:
         """Whether there is such a job, and its content is to be here, or may be one day."""
@@ -197,12 +192,13 @@ class Ledger:
 
     def _newest(self, job: Job) -> Job:
         """A job of a commit of ours as it now stands: another process may have changed it since."""
-        if job.id not in self._overtaken:
-            return job
-        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job.id,)).fetchone()
-        return job if row is None else read_job(row)
+        return (self._stored(job.id) or job) if job.id in self._overtaken else job
 
-    def _kept(self, where: str, values: tuple[float, int]) -> list[Job]:
+    def _stored(self, job_id: str) -> Job | None:
+        row = self._reader.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if row is None else read_job(row)
+
+    def _kept(self, where: str, *values: float) -> list[Job]:
         sql = f"""
             SELECT * FROM jobs WHERE state = 'completed' AND NOT content_gone AND {where}
             ORDER BY finished LIMIT ?

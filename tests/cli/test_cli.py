@@ -166,7 +166,7 @@ class TestCheck:
             ("[server]\nport = 99999\n", "server.port"),
             ("[nowhere]\nx = 1\n", "nowhere"),
             ('[[accounts]]\nbase_url = "ftp://x"\n', "base_url"),
-            ('[[accounts]]\napi_key = "sk-oops-a-secret"\n', "accounts.0.api_key"),
+            ('[[accounts]]\napi_key = "sk-oops-a-secret"\n', "account 1: api_key"),
             ('[auth]\nmode = "open"\n[server]\nhost = "0.0.0.0"\n', "auth.mode"),
         ],
     )

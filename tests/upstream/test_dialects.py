@@ -61,7 +61,6 @@ class TestSubmit:
     def test_a_2xx_without_a_usable_id_is_unknown(self, upstream_id: object) -> None:
         outcome = read_submit(Answer(200, {"id": upstream_id, "status": "submitted"}))
         assert outcome.verdict is Verdict.UNKNOWN
-        assert outcome.task_may_exist
         assert outcome.upstream_id is None
 
     @pytest.mark.parametrize("body", [None, {}, {"status": "submitted"}, error()])
@@ -133,12 +132,11 @@ class TestSubmit:
         assert (outcome.message, outcome.code) == ("prompt: refused", "moderation_blocked")
 
     @given(st.integers(100, 599), bodies)
-    def test_only_an_acceptance_and_an_unknown_may_have_made_a_task(
+    def test_an_acceptance_has_an_id_and_what_stands_in_front_proves_nothing(
         self, status: int, body: dict[str, Any] | None
     ) -> None:
         outcome = read_submit(Answer(status, body))
         assert outcome.touched
-        assert outcome.task_may_exist == (outcome.verdict in (Verdict.ACCEPTED, Verdict.UNKNOWN))
         if outcome.verdict is Verdict.ACCEPTED:
             assert status in (200, 201, 202)
             assert outcome.upstream_id

@@ -195,7 +195,6 @@ class TestCutOff:
             outcome = await upstream.submit(job(input_type="image/png"), io.BytesIO(bytes(BIG)))
         assert outcome.verdict is Verdict.CUT_OFF
         assert outcome.touched
-        assert not outcome.task_may_exist
 
     async def test_upstream_stops_reading(self) -> None:
         async with serving() as server, calling(server.url, submit=0.3) as upstream:
@@ -251,7 +250,6 @@ class TestUnknown:
             outcome = await upstream.submit(job(), None)
         assert outcome.verdict is Verdict.UNKNOWN
         assert outcome.touched
-        assert outcome.task_may_exist
 
     @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n", ACCEPTED[:-5]])
     async def test_no_answer_within_its_time(self, begin: bytes) -> None:
@@ -280,7 +278,6 @@ class TestAnswered:
         async with serving(http(status, REFUSED)) as server, calling(server.url) as upstream:
             outcome = await upstream.submit(job(), None)
         assert outcome.verdict is Verdict.UNAVAILABLE
-        assert not outcome.task_may_exist
 
     @pytest.mark.parametrize(
         ("lines", "least", "most"),
