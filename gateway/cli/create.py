@@ -56,7 +56,7 @@ def make_video(
     patience: float = PATIENCE,
 ) -> Path:
     """Create, wait, download; where the MP4 lies. Raises GatewayError in the gateway's own
-    words. `patience`: seconds for which a gateway may be away while the video is waited for.
+    words. `patience`: seconds for which a gateway may be away once the video is accepted.
     """
     _check(key, output)
     fields = {"prompt": prompt, "model": model, "seconds": seconds, "size": size}
@@ -73,12 +73,12 @@ def make_video(
             try:
                 print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
                 video = _wait(client, video, patience)
+                target = output or Path(f"{video['id']}.mp4")
+                _save(client, video["id"], target, patience)
             except KeyboardInterrupt:
                 raise GatewayError(f"it goes on: {later}") from None
             except TimeoutError:
                 raise GatewayError(f"{base} does not answer any more: {later}") from None
-            target = output or Path(f"{video['id']}.mp4")
-            _download(client, video["id"], target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise GatewayError(f"{url} can't be reached: {error}") from error
     except OSError as error:
@@ -128,18 +128,35 @@ def _look(client: httpx.Client, video_id: str) -> dict[str, Any] | None:
     return None if response.status_code in AWAY else _read(response)
 
 
-def _download(client: httpx.Client, video_id: str, target: Path) -> None:
+def _save(client: httpx.Client, video_id: str, target: Path, patience: float) -> None:
+    """Download a video to `target`. Raises TimeoutError when the gateway is away for `patience`."""
+    away: float | None = None
+    while not _download(client, video_id, target):
+        away = away or time.monotonic()
+        if time.monotonic() - away > patience:
+            raise TimeoutError
+        time.sleep(POLL_SECONDS)
+
+
+def _download(client: httpx.Client, video_id: str, target: Path) -> bool:
+    """Whether a video came whole, to `target`; else the gateway is away, as in `_look`."""
     part = target.with_name(f"{target.name}.part")
-    with (
-        client.stream("GET", f"/v1/videos/{video_id}/content") as response,
-        part.open("wb") as file,
-    ):
-        if response.status_code != 200:
-            response.read()
-            _read(response)
-        for chunk in response.iter_bytes():
-            file.write(chunk)
-    os.replace(part, target)
+    try:
+        with client.stream("GET", f"/v1/videos/{video_id}/content") as response:
+            if response.status_code in AWAY:
+                return False
+            if response.status_code != 200:
+                response.read()
+                _read(response)
+            with part.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        os.replace(part, target)
+    except httpx.TransportError:
+        return False
+    finally:
+        part.unlink(missing_ok=True)
+    return True
 
 
 def _read(response: httpx.Response) -> dict[str, Any]:

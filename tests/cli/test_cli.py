@@ -313,6 +313,41 @@ class TestCreate:
         assert (task.prompt, task.size, task.seconds) == ("a cat", "720x1280", "10")
         assert key not in done.stderr
 
+    async def test_a_download_that_breaks_off_is_begun_again(
+        self, command: Command, served: str, tmp_path: Path
+    ) -> None:
+        key = command("keys", "create", "alice").stdout.strip()
+        broken: list[int] = []
+
+        async def carry(theirs: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+            ours, forth = await asyncio.open_connection(*served.removeprefix("http://").split(":"))
+
+            async def ask() -> None:
+                while request := await theirs.read(65536):
+                    forth.write(request)
+                    wanted.append(b"/content " in request)
+                forth.close()
+
+            wanted: list[bool] = []
+            asking = asyncio.create_task(ask())
+            while answer := await ours.read(4096):
+                back.write(answer)
+                if wanted[-1] and not broken:
+                    broken.append(len(answer))
+                    break
+            back.close()
+            forth.close()
+            asking.cancel()
+
+        async with await asyncio.start_server(carry, "127.0.0.1", 0) as line:
+            host, port = line.sockets[0].getsockname()
+            saved = await asyncio.to_thread(
+                make_video, f"http://{host}:{port}", key, "a cat", output=tmp_path / "cat.mp4"
+            )
+        assert is_whole_mp4(saved)
+        assert broken[0] < saved.stat().st_size
+        assert not (tmp_path / "cat.mp4.part").exists()
+
     async def test_what_goes_wrong_is_said_in_one_line(
         self, command: Command, served: str, tmp_path: Path
     ) -> None:
