@@ -201,8 +201,10 @@ def _unserved(settings: Settings) -> Iterator[str]:
 
 def _addresses(settings: Settings) -> Iterator[str]:
     server = settings.server
-    if server.public_url and not _is_url(server.public_url):
-        yield "server.public_url: must be http:// or https:// with a host"
+    if server.public_url and (not _is_url(server.public_url) or urlsplit(server.public_url).query):
+        yield "server.public_url: must be http:// or https:// with a host, and no query"
+    elif server.public_url.endswith("/v1"):
+        yield "server.public_url: is given without /v1"
     for proxy in server.trusted_proxies:
         try:
             ipaddress.ip_network(proxy)

@@ -103,7 +103,7 @@ class Metrics:
             self._limited.labels(account)
             self._expired.labels(account)
         self._queue_wait = self._histogram(
-            "queue_wait_seconds", "From being accepted to being sent", _WAITS
+            "queue_wait_seconds", "From being accepted here until upstream took it", _WAITS
         )
         self._generation = self._histogram(
             "generation_seconds", "From being sent to upstream's completion being seen", _WAITS
@@ -138,7 +138,7 @@ class Metrics:
                 self._calls.labels(call.account, call.kind, call.outcome).inc()
                 if call.outcome == "rate_limited":
                     self._limited.labels(call.account).inc()
-            case JobMoved(State.QUEUED, job) if job.state is State.SUBMITTING:
+            case JobMoved(State.SUBMITTING, job) if job.state is State.RUNNING:
                 self._queue_wait.observe((job.submitted or job.accepted) - job.accepted)
             case JobMoved(State.RUNNING, job) if job.state is State.FETCHING:
                 if job.finished is not None and job.submitted is not None and not job.was_adopted:

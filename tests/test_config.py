@@ -288,6 +288,8 @@ def test_how_a_list_is_written_in_a_variable_is_told(
             "content.row_days: must be greater than or equal to 1",
         ),
         ("[server]\nport = 65536", "server.port"),
+        ("[server]\npublic_url = 'https://host/v1'", "server.public_url: is given without /v1"),
+        ("[server]\npublic_url = 'https://host?x=1'", "server.public_url: must be"),
         ("[server]\ntrusted_proxies = ['near']", "server.trusted_proxies"),
         ("[server]\ngrace = 0", "server.grace"),
         ("[server]\ngrace = 60", "server.grace: must be longer than timeouts.submit"),

@@ -76,8 +76,8 @@ async def _of_another_request(_request: Request, _error: Exception) -> Response:
 
 
 async def _of_a_full_disk(_request: Request, error: Exception) -> Response:
-    message = "The gateway has no room to accept a job now. Nothing was accepted; try again later."
-    log.error("a job could not be accepted", why=str(error))
+    message = "The gateway has no room to write now. Nothing was done; try again later."
+    log.error("nothing could be written", why=str(error))
     return envelope(503, message, "gateway_full", headers={"retry-after": "30"})
 
 

@@ -64,7 +64,8 @@ def _row(report: AccountReport, concurrent: int | None) -> list[str]:
     waits_for: str | None = "not in the settings"
     if concurrent is not None:
         waits_for = why_no_submit(account, report.to_fetch, concurrent)
-    submits = _seconds(max(account.opens, account.submits) - report.now)
+    left = max(account.opens, account.submits) - report.now
+    nobody_knows = account.paused or (waits_for and left <= 0)
     return [
         account.name,
         "paused" if account.paused else "",
@@ -72,7 +73,7 @@ def _row(report: AccountReport, concurrent: int | None) -> list[str]:
         str(report.to_fetch_again),
         str(report.ghosts),
         _seconds(account.opens - report.now),
-        "" if waits_for or account.paused else submits,
+        "" if nobody_knows else _seconds(left),
         account.trouble or "",
         waits_for or "",
     ]

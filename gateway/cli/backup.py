@@ -18,6 +18,8 @@ def backup(
 ) -> None:
     """Copy the data folder. Every job acknowledged and video completed before is in the copy."""
     data = load_beside(config).server.data_dir
+    if target.resolve().is_relative_to(data.resolve()):
+        raise StartError(f"{target} is in the data folder itself: keep a backup elsewhere")
     try:
         target.mkdir(parents=True)
         try:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Any
 
 import httpx
@@ -22,7 +23,10 @@ PATIENCE = 120.0
 started anew may first spend `server.grace`, 65 s as a rule, on what is under way.
 """
 
-AWAY = (502, 503, 504)
+LOST = (502, 504)
+"""What a proxy answers for an answer that it did not get."""
+
+AWAY = (*LOST, 503)
 """What a proxy answers for a gateway that is not there."""
 
 URL = "http://127.0.0.1:8080"
@@ -68,7 +72,7 @@ def make_video(
         if image is not None:
             parts.append(("input_reference", (image.name, image.read_bytes())))
         with httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False) as client:
-            video = _read(client.post("/v1/videos", files=parts))
+            video = _ask(client, parts, patience)
             later = f"{base}/v1/videos/{video['id']}/content has it once it is completed"
             try:
                 print(video["id"], file=sys.stderr)  # whatever comes, it can be fetched by that
@@ -97,6 +101,28 @@ def _check(key: str, output: Path | None) -> None:
         raise GatewayError(f"there is no folder {folder} to save the video in")
     if not os.access(folder, os.W_OK):
         raise GatewayError(f"the folder {folder} can't be written to")
+
+
+def _ask(client: httpx.Client, parts: list[tuple[str, Any]], patience: float) -> dict[str, Any]:
+    """Ask for the video. Where the answer is lost it is asked for again by the same key, for it may
+    have been taken: so it is one.
+    """
+    headers = {"idempotency-key": token_hex(16)}
+    lost: float | None = None
+    while lost is None or time.monotonic() - lost <= patience:
+        try:
+            response = client.post("/v1/videos", files=parts, headers=headers)
+        except httpx.ConnectError:
+            if lost is None:  # nobody is there
+                raise
+        except httpx.TransportError:
+            pass
+        else:
+            if response.status_code not in LOST:
+                return _read(response)
+        lost = lost or time.monotonic()
+        time.sleep(POLL_SECONDS)
+    raise GatewayError("no answer came, and it is not known whether the video is being made")
 
 
 def _wait(client: httpx.Client, video: dict[str, Any], patience: float) -> dict[str, Any]:

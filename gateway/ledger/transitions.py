@@ -296,6 +296,8 @@ def purge(conn: Connection, caller: str, wall: float) -> Change:
     changed: list[Job] = []
     events: list[Event] = []
     for job in map(read_job, rows):
+        if job.deleted_at is not None and not job.prompt:
+            continue
         after = job
         if job.deleted_at is None:
             change = delete_job(job, wall)(conn)

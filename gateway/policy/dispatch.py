@@ -4,7 +4,8 @@ A download that failed or is late goes first, since content expires upstream. Th
 refilled: it is what everybody waits for. Then the other downloads; then polls, the likeliest to
 find a video finished first. The order starves nobody: submits are bounded by the slots, which only
 polls set free, and by the videos that wait to be fetched; downloads by what has finished, and late
-ones take turns with all other calls while they fail.
+ones take turns with all other calls while they fail; polls and submits, while upstream is in
+trouble.
 
 Places in the window are kept for what is soon to come: the next poll of each video and, where it
 will probably be found finished, a submit into its slot. Where they would wait for another call, a
@@ -222,13 +223,18 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
             others.append(video)
     if not view.fetched_in_vain:
         yield from late
-    if view.head is not None and may_submit(view, rules):
-        room = view.now if view.room else view.now + LOOK_FOR_ROOM
-        yield max(view.account.submits, room), Send(Kind.SUBMIT, view.head)
+    well = view.account.doubt is None and view.account.trouble is None
     polls = _Polls(view, rules, opens)
+    submits: list[tuple[float, Send]] = []
+    if view.head is not None and may_submit(view, rules):
+        room = 0.0 if view.room else view.now + LOOK_FOR_ROOM
+        due = max(view.account.submits, view.account.opens, room)
+        submits.append((due, Send(Kind.SUBMIT, view.head)))
+    if well:
+        yield from submits
     for video in others:
         yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
-    yield from polls.in_order()
+    yield from polls.in_order() if well else polls.in_turn(submits)
     if view.fetched_in_vain:
         yield from late
 
@@ -247,19 +253,22 @@ class _Polls:
         }
 
     def in_order(self) -> Iterator[tuple[float, Send]]:
-        """The likeliest to be finished goes first. Where upstream is in trouble they take turns,
-        for each may close the account, and each goes as soon as it may.
+        """The likeliest to be finished goes first."""
+        view = self._view
+        for video in sorted(view.running, key=lambda video: -self._chance(video, view.now)):
+            yield self._due(video), Send(Kind.POLL, video.job_id)
+
+    def in_turn(self, submits: Sequence[tuple[float, Send]]) -> Iterator[tuple[float, Send]]:
+        """Where upstream is in trouble each call may close the account: polls and submits take
+        turns, and each goes as soon as it may.
         """
-        view, polling = self._view, self._rules.polling
-        if view.account.doubt is None and view.account.trouble is None:
-            for video in sorted(view.running, key=lambda video: -self._chance(video, view.now)):
-                yield self._due(video), Send(Kind.POLL, video.job_id)
-            return
+        view = self._view
         turns = [
-            (may_poll(video, polling), Send(Kind.POLL, video.job_id)) for video in view.running
+            (may_poll(video, self._rules.polling), Send(Kind.POLL, video.job_id))
+            for video in view.running
         ]
         turns.append((probe_due(view, self._rules), Send(Kind.POLL, None)))
-        yield from sorted(turns, key=lambda turn: turn[0])
+        yield from sorted([*submits, *turns], key=lambda turn: turn[0])
 
     def held(self, video: Fetching) -> float:
         """Until when a download that is not late leaves its place to calls that can't wait."""

@@ -282,6 +282,39 @@ async def serving(config: Path, port: int) -> AsyncIterator[str]:
     assert UPSTREAM_KEY not in errors.read_text()
 
 
+@asynccontextmanager
+async def cutting(url: str, asked: bytes) -> AsyncIterator[tuple[str, list[int]]]:
+    """A line to `url` that cuts the first answer to what holds these bytes; its address, and after
+    how many bytes of the answer it did so.
+    """
+    cut: list[int] = []
+
+    async def carry(theirs: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        ours, forth = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+        last = b""
+
+        async def ask() -> None:
+            nonlocal last
+            while request := await theirs.read(65536):
+                last = last + request if request[:4] not in (b"GET ", b"POST") else request
+                forth.write(request)
+
+        asking = asyncio.create_task(ask())
+        while answer := await ours.read(4096):
+            if asked in last and not cut:
+                cut.append(len(answer) - 1)
+                back.write(answer[:-1])
+                break
+            back.write(answer)
+        asking.cancel()
+        for end in (back, forth):
+            end.close()
+
+    async with await asyncio.start_server(carry, "127.0.0.1", 0) as line:
+        host, port = line.sockets[0].getsockname()
+        yield f"http://{host}:{port}", cut
+
+
 class TestCreate:
     """Beside a running server."""
 
@@ -313,40 +346,19 @@ class TestCreate:
         assert (task.prompt, task.size, task.seconds) == ("a cat", "720x1280", "10")
         assert key not in done.stderr
 
-    async def test_a_download_that_breaks_off_is_begun_again(
-        self, command: Command, served: str, tmp_path: Path
+    @pytest.mark.parametrize("asked", [b"POST /v1/videos ", b"/content "])
+    async def test_an_answer_that_breaks_off_is_asked_for_again(
+        self, command: Command, served: str, tmp_path: Path, upstream: Running, asked: bytes
     ) -> None:
         key = command("keys", "create", "alice").stdout.strip()
-        broken: list[int] = []
-
-        async def carry(theirs: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-            ours, forth = await asyncio.open_connection(*served.removeprefix("http://").split(":"))
-
-            async def ask() -> None:
-                while request := await theirs.read(65536):
-                    forth.write(request)
-                    wanted.append(b"/content " in request)
-                forth.close()
-
-            wanted: list[bool] = []
-            asking = asyncio.create_task(ask())
-            while answer := await ours.read(4096):
-                back.write(answer)
-                if wanted[-1] and not broken:
-                    broken.append(len(answer))
-                    break
-            back.close()
-            forth.close()
-            asking.cancel()
-
-        async with await asyncio.start_server(carry, "127.0.0.1", 0) as line:
-            host, port = line.sockets[0].getsockname()
+        async with cutting(served, asked) as (line, cut):
             saved = await asyncio.to_thread(
-                make_video, f"http://{host}:{port}", key, "a cat", output=tmp_path / "cat.mp4"
+                make_video, line, key, "a cat", output=tmp_path / "cat.mp4"
             )
         assert is_whole_mp4(saved)
-        assert broken[0] < saved.stat().st_size
+        assert cut[0] < saved.stat().st_size
         assert not (tmp_path / "cat.mp4.part").exists()
+        assert len(upstream.state.tasks) == 1
 
     async def test_what_goes_wrong_is_said_in_one_line(
         self, command: Command, served: str, tmp_path: Path

@@ -328,6 +328,7 @@ class TestAccounts:
         await until(lambda: house.job(video).requeues == 1)
         (line,) = operate("accounts", "list").out.splitlines()[1:]
         assert "quota" in line
+        assert re.search(r" (2[0-9]\d|300) s ", line)  # until it tries again by itself
         assert house.account.submits > house.gateway.clock.now() + 200
         house.gateway.clock._offset += 31  # the job's own pause is over, the account's is not
         assert operate("accounts", "resume", "default").status == 0
@@ -354,6 +355,21 @@ class TestAccounts:
 
 async def test_a_purge_of_nobody_is_refused(house: House, operate: Operate) -> None:
     assert "there is no caller 'nobody'" in refused(operate("purge", "--caller", "nobody"))
+
+
+async def test_what_was_purged_is_not_counted_again(
+    operate: Operate, upstream, house: House, caller
+) -> None:
+    video = await caller.create("a cat")
+    await caller.finished(video)
+    assert operate("purge", "--caller", "alice").out == "purged 1 video of alice\n"
+    assert operate("purge", "--caller", "alice").out == "purged 0 videos of alice\n"
+
+
+def test_a_backup_within_the_data_folder_is_refused(operate: Operate, house: House) -> None:
+    target = house.folder / "videos" / "today"
+    assert "is in the data folder itself" in refused(operate("backup", str(target)))
+    assert not target.exists()
 
 
 def test_half_a_backup_is_taken_away(

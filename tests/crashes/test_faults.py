@@ -115,6 +115,7 @@ async def test_a_full_disk(upstream: Upstream, make_server: MakeServer) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "gateway_full")
     async with server.ask() as client:
         content = (await client.get(f"/videos/{stored}/content")).content
+        assert (await client.get(f"{server.url}/readyz")).status_code == 503
     assert hashlib.sha256(content).digest() == hashlib.sha256(upstream.video).digest()
     upstream.answer_posts.set()  # its answer can't be written down now, and is not forgotten
     await until(lambda: "a call's end waits to be written" in server.log.read_text())

@@ -417,6 +417,22 @@ def test_in_trouble_polls_take_turns(state: dict[str, str]) -> None:
     assert next_call(replace(view, account=IDLE.account), RULES) == Send(Kind.POLL, "likely")
 
 
+def test_in_trouble_submits_take_turns_with_polls() -> None:
+    """What is refused again and again must not keep polls away: finished videos expire."""
+
+    def decided(polled_ago: float, **state: float) -> Send | Wait:
+        account = Account("main", trouble="words", **state)  # type: ignore[arg-type]
+        tasks = [task("a", 300, polled_ago, 43)]
+        view = replace(IDLE, running=tasks, slots_taken=1, head="next", account=account)
+        return next_call(view, RULES)
+
+    poll, submit = Send(Kind.POLL, "a"), Send(Kind.SUBMIT, "next")
+    assert decided(90, opens=NOW - 1) == poll
+    assert decided(5, opens=NOW - 1) == submit  # the poll has had its turn
+    assert decided(35, submits=NOW - 50) == submit  # this one's turn came before that of the poll
+    assert decided(90, submits=NOW - 50) == poll
+
+
 def test_in_doubt_a_running_video_is_polled_as_soon_as_it_may() -> None:
     young = replace(IDLE, running=[task("a", 35, 30)])
     assert isinstance(next_call(young, RULES), Wait)
