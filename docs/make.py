@@ -172,7 +172,7 @@ def families() -> Iterator[tuple[str, str, list[str], str]]:
     live = Live({})
     live.load([], [], [Account("a")], {})
     rules = Rules(WindowRule(1, 1.0, 0.0), PollingRule(1.0, 1.0, 1.0, 1.0), concurrent=1)
-    metrics = Metrics(live, Clock(), {"a": rules})
+    metrics = Metrics(live, Clock(), {"a": rules}, lambda: True)
     metrics.on_event(CallEnded(Call(1, "a", Kind.POLL, None, 0.0, 1.0, Verdict.OBSERVED)))
     metrics.on_request("GET", "/", 200, 0.1)
     for family in text_string_to_metric_families(metrics.expose()[0].decode()):

@@ -134,7 +134,10 @@ class Gateway:
         wakers = [dispatcher.wake for dispatcher in self._dispatchers]
         self._watch = Watch(ledger, clock, make_door(data), wakers)
 
-        metrics = Metrics(ledger.live, clock, rules)
+        def room() -> bool:
+            return videos.has_room(ledger.live.unfinished() + 1)
+
+        metrics = Metrics(ledger.live, clock, rules, room)
         ledger.listen(metrics.on_event)
 
         self.estimates = Estimates(
@@ -157,7 +160,7 @@ class Gateway:
         uploads = Uploads(settings.requests)
         jobs = Videos(ledger, inputs, videos, auth, bounds, uploads, wire, clock)
         files = Files(jobs, videos, ledger, clock, content.upstream_ttl, rules.keys())
-        health = Health(ledger, clock, rules, metrics.expose)
+        health = Health(ledger, clock, rules, room, metrics.expose)
         description = json_response(describe(settings, wire.queued_word))
         metrics_route = Route("/metrics", health.metrics, methods=["GET"])
         most = most_body(settings.requests)

@@ -5,7 +5,7 @@ Labels are bounded: accounts, kinds and outcomes are few; a caller is never one 
 scrape of half a megabyte).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import (
@@ -67,20 +67,23 @@ class Picture(Protocol):
 
 
 class Metrics:
-    """All figures of one gateway, in a registry of its own."""
+    """All figures of one gateway, in a registry of its own. `room`: whether there is some for one
+    video more.
+    """
 
     def __init__(
         self,
         live: Picture,
         clock: Clock,
         rules: Mapping[str, Rules],
+        room: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Gauges(live, clock, rules))
+        self._registry.register(_Gauges(live, clock, rules, room))
         self._calls = Counter(
             f"{PREFIX}_upstream_calls",
             "Calls upstream that have ended",
@@ -163,8 +166,11 @@ class Metrics:
 class _Gauges(Collector):
     """What stands in memory now."""
 
-    def __init__(self, live: Picture, clock: Clock, rules: Mapping[str, Rules]) -> None:
+    def __init__(
+        self, live: Picture, clock: Clock, rules: Mapping[str, Rules], room: Callable[[], bool]
+    ) -> None:
         self._live = live
+        self._room = room
         self._clock = clock
         self._rules = rules
 
@@ -184,10 +190,10 @@ class _Gauges(Collector):
         ghosts = _by_account("slots_of_unknown", "Slots kept for submits of unknown outcome")
         paused = _by_account("account_paused", "1: an operator holds submits back")
         held = _by_account(
-            "submits_held", "1: no submit until a GET is sane, or videos are fetched"
+            "submits_held", "1: no submit until a GET is sane, videos are fetched, or there is room"
         )
         opens = _by_account("account_opens_seconds", "Until any call may be made again")
-        now = self._clock.now()
+        now, room = self._clock.now(), self._room()
         for name, rule in self._rules.items():
             book = self._live.books[name]
             counted = (call for call in book.calls.values() if call.kind in rule.counts)
@@ -200,7 +206,7 @@ class _Gauges(Collector):
             limit.add_metric([name], rule.window.requests)
             ghosts.add_metric([name], book.slots_of_unknown(now))
             paused.add_metric([name], book.account.paused)
-            why = why_no_submit(book.account, book.to_fetch(), rule.concurrent)
+            why = why_no_submit(book.account, book.to_fetch(), rule.concurrent, room)
             held.add_metric([name], why is not None)
             opens.add_metric([name], max(0.0, book.account.opens - now))
         yield from (used, slots, overdue, again, places, limit, ghosts, paused, held, opens)

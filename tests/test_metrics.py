@@ -76,7 +76,7 @@ class Figures:
             MAIN: Rules(window, polling, concurrent=5),
             SPARE: Rules(window, polling, concurrent=2, counts=frozenset({Kind.SUBMIT})),
         }
-        self.metrics = Metrics(self.live, self.clock, rules)
+        self.metrics = Metrics(self.live, self.clock, rules, lambda: True)
 
     def samples(self) -> list[tuple[str, dict[str, str], float]]:
         """Everything that a scrape gives of ours."""

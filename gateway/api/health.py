@@ -17,17 +17,21 @@ from gateway.policy.dispatch import Rules, why_no_submit
 
 
 class Health:
-    """`expose` renders the metrics: body and content type. `rules`: by account."""
+    """`expose` renders the metrics: body and content type. `rules`: by account. `room`: whether
+    there is some for one video more.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         clock: Clock,
         rules: Mapping[str, Rules],
+        room: Callable[[], bool],
         expose: Callable[[], tuple[bytes, str]],
     ) -> None:
         self._ledger = ledger
         self._rules = rules
+        self._room = room
         self._clock = clock
         self._expose = expose
 
@@ -45,7 +49,8 @@ class Health:
             return json_response({"ready": False, "why": str(error)}, 503)
         now = self._clock.now()
         books = self._ledger.live.books
-        accounts = [_account(books[name], rule, now) for name, rule in self._rules.items()]
+        room = self._room()
+        accounts = [_account(books[name], rule, now, room) for name, rule in self._rules.items()]
         return json_response({"ready": True, "accounts": accounts})
 
     async def metrics(self, _request: Request) -> Response:
@@ -53,14 +58,14 @@ class Health:
         return Response(body, media_type=content_type)
 
 
-def _account(book: AccountBook, rules: Rules, now: float) -> dict[str, object]:
+def _account(book: AccountBook, rules: Rules, now: float, room: bool) -> dict[str, object]:
     account = book.account
     submits = max(account.opens, account.submits)
     return {
         "name": account.name,
         "ok": account.trouble is None,
         "trouble": account.trouble,
-        "submits_wait_for": why_no_submit(account, book.to_fetch(), rules.concurrent),
+        "submits_wait_for": why_no_submit(account, book.to_fetch(), rules.concurrent, room),
         "paused": account.paused,
         "videos_overdue": book.overdue(now, rules.polling.max_wait),
         "videos_to_fetch_again": book.to_fetch_again(),

@@ -170,13 +170,17 @@ def fetches_first(to_fetch: int, concurrent: int) -> bool:
     return to_fetch > concurrent
 
 
-def why_no_submit(account: Account, to_fetch: int, concurrent: int) -> str | None:
-    """What submits wait for, in words, beside time, slots and room; None: nothing."""
+def why_no_submit(
+    account: Account, to_fetch: int, concurrent: int, room: bool = True
+) -> str | None:
+    """What submits wait for, in words, beside time and slots; None: nothing. `room`: whether there
+    is some for one video more, as far as the asker can know.
+    """
     if account.doubt is not None:
         return account.doubt
     if fetches_first(to_fetch, concurrent):
         return f"{to_fetch} finished videos are to be fetched first"
-    return None
+    return None if room else "there is no room for one video more (the disk, or content.max_bytes)"
 
 
 def worth(view: View, rules: Rules) -> float:

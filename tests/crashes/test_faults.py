@@ -100,6 +100,9 @@ async def test_a_full_disk(upstream: Upstream, make_server: MakeServer) -> None:
     upstream.answer_posts.set()
     await until_all(server, "completed", "stored", "paid")
     assert (await videos(server))["waiting"] == "submitted"  # upstream's word for queued
+    async with server.ask() as client:
+        (account,) = (await client.get(f"{server.url}/readyz")).json()["accounts"]
+    assert "no room" in account["submits_wait_for"]
     assert upstream.posts == 2
 
     upstream.answer_posts.clear()
