@@ -128,8 +128,11 @@ class Estimates:
 
     def _forecast(self, view: View) -> Forecast:
         rules = self._rules[view.account.name]
-        usual = self._live.lately.usual_of_account(view.account.name, rules.polling.expected)
-        return forecast(view, rules, usual)
+        lately, expected = self._live.lately, rules.polling.expected
+        jobs = [self._live.jobs[video.job_id] for video in (*view.running, *view.polling)]
+        held = {job.id: lately.held(job, expected) for job in jobs}
+        usual = lately.usual_of_account(view.account.name, expected)
+        return forecast(view, rules, usual, held)
 
     def _expected(self, job: Job) -> float:
         """What the account that has the job, or the first that will take it, takes for usual."""

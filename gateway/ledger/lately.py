@@ -15,9 +15,9 @@ from gateway.ledger.transitions import Change
 from gateway.policy.estimate import Usual
 from gateway.policy.habit import deviation
 
-Group = tuple[str, ...] | tuple[str, str, int]
+Group = tuple[str, ...] | tuple[str, str, int] | tuple[str, str, str, int]
 """Videos that are asked together: ("all",), ("sort", model, seconds), ("account", its name),
-("upstream", where they are made).
+("upstream", where they are made), and the last two with model and seconds.
 """
 
 _ALL: Group = ("all",)
@@ -89,13 +89,11 @@ class Lately:
             max(completed - job.finished, 0.0),
             len(job.looks),
         )
-        account = job.account or ""
-        for group in (
-            _ALL,
-            ("sort", job.model, job.seconds),
-            ("account", account),
-            self._upstream(account),
-        ):
+        account, model, seconds = job.account or "", job.model, job.seconds
+        place = self._upstream(account)
+        groups: list[Group] = [_ALL, ("sort", model, seconds), ("account", account), place]
+        groups += [("account", account, model, seconds), (*place, model, seconds)]
+        for group in groups:
             self._took.setdefault(group, deque(maxlen=REMEMBERED)).append(took)
             self._count[group] += 1
 
@@ -127,7 +125,15 @@ class Lately:
         refills = self._refills.get(name)
         return replace(usual, cycle=usual.cycle + median(refills)) if refills else usual
 
-    def _upstream(self, account: str) -> Group:
+    def held(self, job: Job, expected: float) -> float:
+        """`Usual.held` of an account's videos like this one, or of its upstream's."""
+        account, model, seconds = job.account or "", job.model, job.seconds
+        group: Group = ("account", account, model, seconds)
+        if self._count[group] < _FEW:
+            group = (*self._upstream(account), model, seconds)
+        return self._usual(group, group, expected, None).held
+
+    def _upstream(self, account: str) -> tuple[str, str]:
         return "upstream", self._upstreams.get(account, account)
 
     def _usual(self, group: Group, fetched: Group, expected: float, waited: bool | None) -> Usual:

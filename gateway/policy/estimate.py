@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import NormalDist, fmean
+from types import MappingProxyType
 
 from gateway.job import Kind
 from gateway.policy.dispatch import Rules, View, fetches_first, worth
@@ -114,8 +115,12 @@ def line(forecasts: Sequence[Forecast]) -> Line:
     return Line(freed, counts, len(SHARES) / rate if rate else math.inf)
 
 
-def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
-    """What an account will do, as far as it can be told from its view."""
+def forecast(
+    view: View, rules: Rules, usual: Usual, held: Mapping[str, float] = MappingProxyType({})
+) -> Forecast:
+    """What an account will do, as far as it can be told from its view. `held`: what `usual.held` is
+    of the like of each running video alone, by job, where the account makes several sorts.
+    """
     account = view.account
     if account.failures >= OUTAGE:
         return Forecast(down=True)
@@ -126,11 +131,13 @@ def forecast(view: View, rules: Rules, usual: Usual) -> Forecast:
         (max(when_to_poll(video, rules.polling, view.latency, price=price), soonest), video)
         for video in view.running
     ]
-    wished.sort(key=lambda each: _seen(each[1], each[0], view, rules, usual).done)
+    wished.sort(key=lambda each: _seen(each[1], each[0], view, rules, usual, held).done)
     for number, (best, video) in enumerate(wished):
         turn = places.at(view.now, number * places.a_video + 1)
         asked.append((max(best, turn), video, turn > best))
-    seen = [_seen(video, moment, view, rules, usual, held) for moment, video, held in asked]
+    seen = [
+        _seen(video, moment, view, rules, usual, held, put_off) for moment, video, put_off in asked
+    ]
     done = {each.job_id: each.done for each in seen}
     stuck = fetches_first(view.to_fetch_again, rules.concurrent)
     if account.doubt is not None or account.paused or not view.room or stuck:
@@ -178,22 +185,28 @@ class _Seen:
 
 
 def _seen(
-    video: Running, asked: float, view: View, rules: Rules, usual: Usual, held: bool = False
+    video: Running,
+    asked: float,
+    view: View,
+    rules: Rules,
+    usual: Usual,
+    held: Mapping[str, float],
+    put_off: bool = False,
 ) -> _Seen:
     """If the poll at `asked` finds the video unfinished, the next one comes an interval later at
-    least. `held`: the window delays the poll, so it goes when it will probably be the last.
+    least. `put_off`: the window delays the poll, so it goes when it will probably be the last.
     """
     latency, polling = view.latency, rules.polling
     belief = video.belief(latency)
-    found = 0.0 if held else belief.chance(asked - video.begun(latency))
-    late = max(usual.held - math.exp(video.habit.mean), latency / 2)
-    again = asked if held else asked + polling.interval
+    found = 0.0 if put_off else belief.chance(asked - video.begun(latency))
+    late = max(held.get(video.job_id, usual.held) - math.exp(video.habit.mean), latency / 2)
+    again = asked if put_off else asked + polling.interval
 
     def at(share: float, deviation: float) -> float:
         if share <= found:
             return asked + latency
         end = belief.moment(share)
-        if held:  # what it waits for is its turn, and that is surer than its end
+        if put_off:  # what it waits for is its turn, and that is surer than its end
             end = belief.moment(0.5) + deviation * min(belief.deviation, usual.spread)
         return max(video.submitted + end + late, again + latency)
 

@@ -145,3 +145,15 @@ def test_how_it_was_long_ago_is_forgotten() -> None:
     learn(lately, 30, waited=30.0, held=90.0, fetch=40.0)
     learn(lately, 117, waited=0.5, held=300.0, fetch=1.0)
     assert lately.usual_of_sort(*SORT, 300.0, True).held == 300.0
+
+
+def test_what_holds_a_slot_for_long_tells_nothing_of_others() -> None:
+    """Of its own account where that has made some like it, else of its upstream."""
+    lately = Lately({"a": "place", "b": "place", "c": "elsewhere"})
+    for held, seconds in [(60.0, 4), (400.0, 12), (400.0, 12)] * 10:
+        sort = {"seconds": seconds, "state": State.FETCHING, "submitted": 1000.0}
+        lately.learn(a_job(account="a", finished=1000.0 + held, **sort), 1500.0)
+    assert lately.usual_of_account("a", HELD).held == 400.0
+    for account, short, long in (("a", 60.0, 400.0), ("b", 60.0, 400.0), ("c", HELD, HELD)):
+        assert lately.held(a_job(account=account, seconds=4), HELD) == short
+        assert lately.held(a_job(account=account, seconds=12), HELD) == long

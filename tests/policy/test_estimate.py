@@ -57,6 +57,15 @@ def test_who_is_later_in_line_is_sent_later(
     assert sent(view, position) < sent(view, position + 10)
 
 
+def test_how_late_ends_are_seen_is_told_by_videos_of_the_same_sort() -> None:
+    """An account that mostly makes longer ones sees the ends of short ones no later for that."""
+    view, longer = busy(100.0), replace(USUAL, held=400.0)
+    (alone,) = forecast(view, RULES, USUAL).done.values()
+    (among,) = forecast(view, RULES, longer, {"video 0": USUAL.held}).done.values()
+    (taken_for_one,) = forecast(view, RULES, longer).done.values()
+    assert alone == among < taken_for_one - 60.0
+
+
 @given(st.floats(0.0, 200.0), st.floats(0.0, 200.0))
 def test_an_older_video_is_done_sooner(one: float, other: float) -> None:
     found = forecast(busy(one, other), RULES, USUAL).done
