@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import NormalDist, fmean
-from types import MappingProxyType
 
 from gateway.job import Kind
 from gateway.policy.dispatch import Rules, View, fetches_first, worth
@@ -115,9 +114,7 @@ def line(forecasts: Sequence[Forecast]) -> Line:
     return Line(freed, counts, len(SHARES) / rate if rate else math.inf)
 
 
-def forecast(
-    view: View, rules: Rules, usual: Usual, held: Mapping[str, float] = MappingProxyType({})
-) -> Forecast:
+def forecast(view: View, rules: Rules, usual: Usual, held: Mapping[str, float]) -> Forecast:
     """What an account will do, as far as it can be told from its view. `held`: what `usual.held` is
     of the like of each running video alone, by job, where the account makes several sorts.
     """

@@ -30,7 +30,7 @@ def busy(*ages: float) -> View:
 
 
 def sent(view: View, position: int, rules: Rules = RULES, usual: Usual = USUAL) -> float:
-    moment = line([forecast(view, rules, usual)]).sent(position)
+    moment = line([forecast(view, rules, usual, {})]).sent(position)
     assert moment is not None
     return moment - NOW
 
@@ -42,7 +42,7 @@ taken = st.lists(st.floats(NOW - 61, NOW), max_size=10)
 @given(ages, taken)
 def test_nothing_is_foretold_for_the_past(ages: list[float], taken: list[float]) -> None:
     view = replace(busy(*ages), places=[Place(at, at) for at in taken])
-    found = forecast(view, RULES, USUAL)
+    found = forecast(view, RULES, USUAL, {})
     assert all(moment > NOW for moment in found.done.values())
     assert all(moment >= NOW for moment in found.freed)
     assert list(found.freed) == sorted(found.freed)
@@ -60,44 +60,44 @@ def test_who_is_later_in_line_is_sent_later(
 def test_how_late_ends_are_seen_is_told_by_videos_of_the_same_sort() -> None:
     """An account that mostly makes longer ones sees the ends of short ones no later for that."""
     view, longer = busy(100.0), replace(USUAL, held=400.0)
-    (alone,) = forecast(view, RULES, USUAL).done.values()
+    (alone,) = forecast(view, RULES, USUAL, {}).done.values()
     (among,) = forecast(view, RULES, longer, {"video 0": USUAL.held}).done.values()
-    (taken_for_one,) = forecast(view, RULES, longer).done.values()
+    (taken_for_one,) = forecast(view, RULES, longer, {}).done.values()
     assert alone == among < taken_for_one - 60.0
 
 
 @given(st.floats(0.0, 200.0), st.floats(0.0, 200.0))
 def test_an_older_video_is_done_sooner(one: float, other: float) -> None:
-    found = forecast(busy(one, other), RULES, USUAL).done
+    found = forecast(busy(one, other), RULES, USUAL, {}).done
     older, younger = (0, 1) if one >= other else (1, 0)
     assert found[f"video {older}"] <= found[f"video {younger}"] + 1e-6
 
 
 @pytest.mark.parametrize("age", [0.0, 100.0, 180.0])
 def test_a_young_video_takes_what_its_belief_says(age: float) -> None:
-    (done,) = forecast(busy(age), RULES, USUAL).done.values()
+    (done,) = forecast(busy(age), RULES, USUAL, {}).done.values()
     assert done - NOW == pytest.approx(250.0 + 2.0 - age, abs=20.0)
 
 
 def test_a_look_that_comes_later_in_a_full_window_is_foretold() -> None:
     view = replace(busy(100.0), head="next")
-    (soon,) = forecast(view, RULES, USUAL).done.values()
-    (late,) = forecast(view, replace(RULES, concurrent=20), USUAL).done.values()
+    (soon,) = forecast(view, RULES, USUAL, {}).done.values()
+    (late,) = forecast(view, replace(RULES, concurrent=20), USUAL, {}).done.values()
     assert late > soon + 5.0
 
 
 def test_a_video_that_is_probably_done_waits_for_its_poll_and_its_download() -> None:
     view = replace(busy(500.0), latency=1.0)
-    (done,) = forecast(view, RULES, USUAL).done.values()
+    (done,) = forecast(view, RULES, USUAL, {}).done.values()
     assert done - NOW == pytest.approx(1.0 + 2.0, abs=0.5)
     full = replace(view, places=[Place(NOW - 20, NOW - 20)] * 10)
-    (done,) = forecast(full, RULES, USUAL).done.values()
+    (done,) = forecast(full, RULES, USUAL, {}).done.values()
     assert done - NOW == pytest.approx(41.0 + 1.0 + 2.0, abs=0.5)
 
 
 def test_what_a_look_told_counts() -> None:
     slow = replace(IDLE, running=(video(1, 120.0, (Look(110.0, 36),)),), slots_taken=1)
-    (done,) = forecast(slow, RULES, USUAL).done.values()
+    (done,) = forecast(slow, RULES, USUAL, {}).done.values()
     assert done - NOW == pytest.approx(110 / 0.365 - 120 + 12, abs=15.0)
 
 
@@ -129,18 +129,18 @@ def test_the_window_keeps_fast_videos_back() -> None:
     ],
 )
 def test_nobody_can_tell_when_nothing_is_sent(changes: dict[str, object]) -> None:
-    found = forecast(replace(busy(100.0), **changes), RULES, USUAL)  # type: ignore[arg-type]
+    found = forecast(replace(busy(100.0), **changes), RULES, USUAL, {})  # type: ignore[arg-type]
     assert line([found]).sent(1) is None
     assert found.done  # what runs goes on
-    other = forecast(IDLE, RULES, USUAL)
+    other = forecast(IDLE, RULES, USUAL, {})
     assert line([found, other]).sent(1) == line([other]).sent(1) == NOW
 
 
 def test_nobody_can_tell_anything_of_an_account_that_is_down() -> None:
     down = replace(busy(100.0), account=Account("main", opens=NOW + 8, failures=OUTAGE))
-    assert forecast(down, RULES, USUAL) == Forecast(down=True)
+    assert forecast(down, RULES, USUAL, {}) == Forecast(down=True)
     failed = replace(down, account=replace(down.account, failures=OUTAGE - 1))
-    assert not forecast(failed, RULES, USUAL).down
+    assert not forecast(failed, RULES, USUAL, {}).down
 
 
 def test_submits_wait_for_videos_that_are_to_be_fetched() -> None:
@@ -153,7 +153,7 @@ def test_submits_wait_for_videos_that_are_to_be_fetched() -> None:
 
 def test_nobody_can_tell_while_videos_that_cannot_be_fetched_hold_submits_back() -> None:
     stuck = replace(busy(100.0), to_fetch=6, to_fetch_again=6)
-    found = forecast(stuck, RULES, USUAL)
+    found = forecast(stuck, RULES, USUAL, {})
     assert line([found]).sent(1) is None
     assert set(found.done) == {"video 0"}
 
@@ -172,7 +172,7 @@ def test_an_account_that_backs_off_is_waited_for() -> None:
     later = replace(IDLE, account=Account("main", submits=NOW + 100))
     assert sent(later, 1) == 100
     closed = replace(busy(500.0), account=Account("main", opens=NOW + 70))
-    assert forecast(closed, RULES, USUAL).done["video 0"] >= NOW + 70
+    assert forecast(closed, RULES, USUAL, {}).done["video 0"] >= NOW + 70
 
 
 def test_a_slot_of_unknown_fate_comes_back_when_it_is_said_to() -> None:
@@ -188,7 +188,7 @@ def test_slots_too_many_are_not_refilled() -> None:
 
 
 def test_two_accounts_are_twice_as_fast() -> None:
-    one = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL)
+    one = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL, {})
     alone, both = line([one]), line([one, one])
     single, double = alone.sent(100), both.sent(200)
     assert single is not None
@@ -208,8 +208,8 @@ def test_moments_that_come_out_of_turn_are_put_in_order() -> None:
 
 @given(st.integers(1, 300), st.floats(0.0, 4000.0))
 def test_another_account_only_helps(position: int, opens: float) -> None:
-    fast = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL)
-    slow = forecast(replace(IDLE, account=Account("b", submits=NOW + opens)), RULES, USUAL)
+    fast = forecast(busy(240, 190, 140, 90, 40), RULES, USUAL, {})
+    slow = forecast(replace(IDLE, account=Account("b", submits=NOW + opens)), RULES, USUAL, {})
     alone, both = line([fast]).sent(position), line([slow, fast]).sent(position)
     assert alone is not None
     assert both is not None
