@@ -228,7 +228,6 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
     if not view.fetched_in_vain:
         yield from late
     well = view.account.doubt is None and view.account.trouble is None
-    polls = _Polls(view, rules, opens)
     submits: list[tuple[float, Send]] = []
     if view.head is not None and may_submit(view, rules):
         room = 0.0 if view.room else view.now + LOOK_FOR_ROOM
@@ -236,6 +235,7 @@ def _candidates(view: View, rules: Rules, opens: float) -> Iterator[tuple[float,
         submits.append((due, Send(Kind.SUBMIT, view.head)))
     if well:
         yield from submits
+    polls = _Polls(view, rules, opens)
     for video in others:
         yield max(video.retry, polls.held(video)), Send(Kind.DOWNLOAD, video.job_id)
     yield from polls.in_order() if well else polls.in_turn(submits)
